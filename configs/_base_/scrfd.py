@@ -1,0 +1,1 @@
+_base_ = ['./models/scrfd.py', './datasets/wider_face.py', './schedules/schedule_640e.py', './default_runtime.py']

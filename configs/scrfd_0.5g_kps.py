@@ -1,0 +1,6 @@
+_base_ = './scrfd_0.5g.py'
+
+model = dict(
+    bbox_head=dict(
+        with_landmarks=True, share_levels=False, use_scale=False, norm_cfg=dict(_delete_=True, type='BN')))
+train_dataloader = dict(dataset=dict(ann_file='retinaface_gt/train/label.txt'))

@@ -1,0 +1,36 @@
+"""Face detection with SCRFD: a runtime that needs no torch, and an MMDetection plugin to train it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Faces": "facedet_mm.structures",
+    "build_detector": "facedet_mm.detectors",
+    "Detector": "facedet_mm.detectors",
+    "FaceDetError": "facedet_mm.errors",
+}
+
+__all__ = ["Detector", "FaceDetError", "Faces", "build_detector"]
+
+if TYPE_CHECKING:
+    from facedet_mm.detectors import Detector, build_detector
+    from facedet_mm.errors import FaceDetError
+    from facedet_mm.structures import Faces
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when first used, so that ``import facedet_mm`` stays cheap."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

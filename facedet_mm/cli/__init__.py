@@ -1,0 +1,51 @@
+"""``facedet``: the command line. Each command is a module with ``add_arguments`` and ``run``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from facedet_mm.errors import FaceDetError
+
+COMMANDS = {
+    "detect": "find faces in pictures",
+    "eval": "score a folder of WIDER FACE predictions",
+}
+"""Command → one line of help; the command ``x`` lives in ``facedet_mm.cli.x``, imported only when asked for."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; gives the exit status (0 fine, 1 a :class:`FaceDetError`, 2 usage, 130 Ctrl-C)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="facedet", description="Face detection with SCRFD and YuNet.", epilog="facedet COMMAND --help says more."
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    wanted = next((word for word in argv if not word.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == wanted:
+            importlib.import_module(f"facedet_mm.cli.{name}").add_arguments(sub)
+    args = parser.parse_args(argv)
+    module = importlib.import_module(f"facedet_mm.cli.{args.command}")
+    return guard(lambda: module.run(args), f"facedet {args.command}")
+
+
+def guard(run: Callable[[], int], name: str) -> int:
+    """Runs ``run`` and turns a user's mistake, Ctrl-C or a closed pipe into a line on stderr and a status."""
+    try:
+        return run()
+    except FaceDetError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

@@ -1,0 +1,25 @@
+"""Errors that name the culprit and the remedy.
+
+Everything a user can get wrong raises a subclass of :class:`FaceDetError`; command line tools print its
+message in one line and exit with status 1. Any other exception is a bug.
+"""
+
+
+class FaceDetError(Exception):
+    """Base of all errors caused by input, files or the installation, not by a bug."""
+
+
+class ImageError(FaceDetError):
+    """A picture is missing, unreadable, truncated or not a picture."""
+
+
+class ModelError(FaceDetError):
+    """A model file, config or checkpoint is missing, unknown or does not fit."""
+
+
+class AnnotationError(FaceDetError):
+    """An annotation, prediction or ground-truth file is missing or malformed."""
+
+
+class MissingDependencyError(FaceDetError):
+    """A feature needs a package that is not installed; the message holds the command that installs it."""

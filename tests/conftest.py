@@ -1,0 +1,25 @@
+"""Fixtures: where the real data lies, and a loud skip where it does not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("FACEDET_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real weights, pictures and annotations; the test is skipped where it is missing."""
+    if not DATA.is_dir():
+        pytest.skip(f"NEEDS REAL DATA: {DATA} is missing (set FACEDET_TEST_DATA to its place)")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root."""
+    return ROOT
