@@ -1,5 +1,8 @@
 custom_imports = dict(
-    imports=['facedet_mm.models', 'facedet_mm.datasets', 'facedet_mm.engine'], allow_failed_imports=False)
+    imports=[
+        'facedet_mm.models', 'facedet_mm.datasets.wider_face', 'facedet_mm.datasets.transforms', 'facedet_mm.engine'
+    ],
+    allow_failed_imports=False)
 default_scope = 'mmdet'
 
 default_hooks = dict(

@@ -33,7 +33,9 @@ class MobileNetV1(BaseModule):
         norm_cfg: dict | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg or [dict(type="Kaiming", layer="Conv2d"), dict(type="Constant", val=1, layer="_BatchNorm")])
+        super().__init__(
+            init_cfg or [dict(type="Kaiming", layer="Conv2d"), dict(type="Constant", val=1, layer="_BatchNorm")]
+        )
         if not len(stage_planes) == len(stage_blocks) == 4 or len(stem_planes) != 2:
             raise ValueError(
                 "MobileNetV1 needs 2 stem_planes, 4 stage_planes and 4 stage_blocks, "

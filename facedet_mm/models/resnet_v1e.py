@@ -39,7 +39,9 @@ class ResNetV1e(BaseModule):
         norm_cfg: dict | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg or [dict(type="Kaiming", layer="Conv2d"), dict(type="Constant", val=1, layer="_BatchNorm")])
+        super().__init__(
+            init_cfg or [dict(type="Kaiming", layer="Conv2d"), dict(type="Constant", val=1, layer="_BatchNorm")]
+        )
         if block not in BLOCKS:
             raise ValueError(f"block must be one of {sorted(BLOCKS)}, not {block!r}")
         if not len(stage_planes) == len(stage_blocks) == 4:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule, Scale
@@ -94,7 +95,7 @@ class SCRFDHead(AnchorHead):
     def _tower(self) -> nn.Sequential:
         conv = DepthwiseSeparableConvModule if self.depthwise else ConvModule
         channels = [self.in_channels] + [self.feat_channels] * self.stacked_convs
-        layers = (conv(i, o, 3, padding=1, norm_cfg=self.norm_cfg) for i, o in zip(channels, channels[1:]))  # noqa: B905
+        layers = (conv(i, o, 3, padding=1, norm_cfg=self.norm_cfg) for i, o in pairwise(channels))
         return nn.Sequential(*layers)
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor | None]]:

@@ -1,0 +1,140 @@
+"""Changes to uint8 BGR pictures that the training transforms draw from; NumPy and OpenCV only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""(H, W, 3) uint8, BGR."""
+Planes = NDArray[np.uint8]
+"""(3, H, W) uint8, the channels of a picture one after the other; or one of them, (H, W)."""
+
+
+def crop_square(image: Image, left: float, top: float, side: int, size: int, fill: int = 128) -> Image:
+    """Cuts out a square, which may reach beyond the picture, and resizes it (bilinear).
+
+    Only what is seen of the picture is resized, then put on a grey square. That is what padding first and
+    resizing then gives, but for the outermost pixels of the picture, which do not blend with the grey.
+
+    Args:
+        image: (H, W, 3) uint8.
+        left: of the square, in pixels of the picture; a whole number where positive, else a multiple of
+            ``side / size``, so that the picture begins at a whole pixel of the result.
+        top: likewise.
+        side: of the square, in pixels of the picture.
+        size: of the result, in pixels.
+        fill: grey value of what lies outside the picture.
+
+    Returns:
+        (size, size, 3) uint8, its own memory.
+    """
+    x1, y1 = int(max(left, 0)), int(max(top, 0))
+    seen = image[y1 : max(math.ceil(top + side), y1), x1 : max(math.ceil(left + side), x1)]
+    if seen.shape[:2] == (side, side):
+        return np.array(seen) if size == side else cv2.resize(seen, (size, size))
+    square = np.full((size, size, image.shape[2]), fill, np.uint8)
+    if seen.size:
+        factor = size / side
+        seen = cv2.resize(seen, None, fx=factor, fy=factor)
+        x, y = round(max(-left, 0) * factor), round(max(-top, 0) * factor)
+        room = square[y : y + seen.shape[0], x : x + seen.shape[1]]
+        room[:] = seen[: room.shape[0], : room.shape[1]]
+    return square
+
+
+def distort_colors(
+    image: Image,
+    brightness: float = 0.0,
+    contrast: float = 1.0,
+    saturation: float = 1.0,
+    hue: float = 0.0,
+    channels: Sequence[int] = (0, 1, 2),
+) -> Image:
+    """Photometric distortion that stays in uint8.
+
+    Contrast is a common factor of the three channels, so it commutes with saturation and hue. It is applied
+    first where it darkens and last where it brightens: then nothing overflows between the steps that would not
+    overflow in the result.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        brightness: added to every channel, in grey levels.
+        contrast: factor of every channel, after ``brightness``.
+        saturation: factor of the HSV saturation, which ends at 1.
+        hue: added to the HSV hue, in degrees from −60 to 60.
+        channels: the order in which the old channels become the new ones.
+
+    Returns:
+        (H, W, 3) uint8; where colours changed, a view of (3, H, W) memory, the layout that a network wants.
+    """
+    early, late = min(contrast, 1.0), max(contrast, 1.0)
+    if brightness or early != 1:
+        image = cv2.addWeighted(image, early, image, 0.0, early * brightness)
+    if saturation != 1 or hue or tuple(channels) != (0, 1, 2):
+        planes = np.stack(cv2.split(image))
+        if saturation != 1:
+            _saturate(planes, saturation)
+        if hue:
+            _turn_hue(planes, hue)
+        if tuple(channels) != (0, 1, 2):
+            planes = planes[list(channels)]
+        if late != 1:
+            for plane in planes:
+                cv2.addWeighted(plane, late, plane, 0.0, 0.0, dst=plane)
+        return planes.transpose(1, 2, 0)
+    return image if late == 1 else cv2.addWeighted(image, late, image, 0.0, 0.0)
+
+
+def _saturate(planes: Planes, factor: float) -> None:
+    """Scales the HSV saturation: each channel's distance from the largest one, at most until the smallest is 0."""
+    top, bottom = _extremes(planes)
+    if factor <= 1:
+        for plane in planes:
+            cv2.addWeighted(plane, factor, top, 1 - factor, 0.0, dst=plane)
+        return
+    limit = cv2.divide(top, top - bottom, scale=255 / factor)  # in 255ths of factor; saturates at 255
+    for plane in planes:
+        cv2.subtract(top, cv2.multiply(top - plane, limit, scale=factor / 255), dst=plane)
+
+
+def _turn_hue(planes: Planes, degrees: float) -> None:
+    """Turns the HSV hue by at most 60 degrees.
+
+    Around the colour circle a channel rises from the smallest value to the largest, stays, falls and stays, a
+    sixth, a third, a sixth and a third of a turn, each channel a third of a turn after the one before. So a channel
+    rises by what is left of the turn once the next one has fallen to the smallest value, and falls by what is left
+    once the next one has risen to the largest. Subtraction that ends at 0 settles all other cases.
+    """
+    top, bottom = _extremes(planes)
+    turn = cv2.convertScaleAbs(top - bottom, alpha=abs(degrees) / 60)
+    above, below = planes - bottom, top - planes
+    step = -1 if degrees > 0 else 1  # planes are in the order blue, green, red
+    for i, plane in enumerate(planes):
+        following = (i + step) % 3
+        plane += np.minimum(cv2.subtract(turn, above[following]), below[i])
+        plane -= np.minimum(cv2.subtract(turn, below[following]), above[i])
+
+
+def _extremes(planes: Planes) -> tuple[Planes, Planes]:
+    return planes.max(axis=0), planes.min(axis=0)
+
+
+def darken(image: Image, gamma: float) -> Image:
+    """The picture as 255 · (v / 255)^gamma; a ``gamma`` above 1 darkens."""
+    return cv2.LUT(image, np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8))
+
+
+def blur(image: Image, sigma: float) -> Image:
+    """Gaussian blur with the standard deviation ``sigma`` in pixels."""
+    return cv2.GaussianBlur(image, (0, 0), sigma)
+
+
+def recompress(image: Image, quality: int) -> Image:
+    """The picture after JPEG compression with ``quality`` from 1 to 100."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)

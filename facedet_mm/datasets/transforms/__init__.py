@@ -1,0 +1,24 @@
+"""Training transforms, registered with MMDetection; landmarks travel with the boxes through all of them."""
+
+from facedet_mm.datasets.transforms.degradation import (
+    RandomFaceErasing,
+    RandomGammaDark,
+    RandomGaussianBlur,
+    RandomJPEG,
+)
+from facedet_mm.datasets.transforms.formatting import LoadFaceAnnotations, PackFaceInputs
+from facedet_mm.datasets.transforms.geometry import KeepRatioResize, RandomFaceFlip, RandomSquareCrop
+from facedet_mm.datasets.transforms.photometric import FacePhotoMetricDistortion
+
+__all__ = [
+    "FacePhotoMetricDistortion",
+    "KeepRatioResize",
+    "LoadFaceAnnotations",
+    "PackFaceInputs",
+    "RandomFaceErasing",
+    "RandomFaceFlip",
+    "RandomGammaDark",
+    "RandomGaussianBlur",
+    "RandomJPEG",
+    "RandomSquareCrop",
+]

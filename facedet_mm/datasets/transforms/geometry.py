@@ -1,0 +1,206 @@
+"""Transforms that move faces: square crop, resize, flip."""
+
+# ruff: noqa: NPY002  (mmengine seeds the legacy generator in every worker)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmcv.image.geometric import rescale_size
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from mmdet.datasets.transforms import Resize
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes, autocast_box_type
+from numpy.typing import NDArray
+
+from facedet_mm.datasets.imaging import crop_square
+
+FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]
+"""Which landmark takes the place of which when left and right change sides."""
+
+
+@TRANSFORMS.register_module()
+class RandomSquareCrop(BaseTransform):
+    """Cuts a random square that holds at least one face out of the picture and resizes it.
+
+    The side is a random ``scale`` × the short side of the picture. Along an axis where the picture is longer, the
+    square lies anywhere inside it; where it is shorter, anywhere around it, on a whole pixel of the result, and what
+    lies outside is grey. Up to ``attempts`` places are tried until the centre of a face that counts is inside; after
+    that the square is put around a random one. A picture without such a face is cropped anywhere. Faces whose
+    centre is outside the square are dropped, boxes are not clipped. Scales above 1 are what the SCRFD paper calls
+    sample redistribution.
+
+    Args:
+        scales: to choose from, relative to the short side.
+        size: side of the result in pixels; ``None`` leaves the square at its own size.
+        fill: grey value outside the picture.
+        attempts: number of places to try.
+
+    Raises:
+        ValueError: ``scales`` is empty or holds one that is not positive, or ``attempts`` is not positive.
+    """
+
+    def __init__(
+        self,
+        scales: Sequence[float] = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0),
+        size: int | None = 640,
+        fill: int = 128,
+        attempts: int = 250,
+    ) -> None:
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"scales must be positive numbers, at least one, not {scales!r}")
+        if attempts < 1:
+            raise ValueError(f"attempts must be at least 1, not {attempts}")
+        self.scales = tuple(scales)
+        self.size = size
+        self.fill = fill
+        self.attempts = attempts
+
+    @autocast_box_type()
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Crops ``img``, ``gt_bboxes`` and everything else that is known about the faces."""
+        boxes = results["gt_bboxes"].numpy()
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        start, side = self._choose_square(results["img"].shape[1::-1], centres[~results["gt_ignore_flags"]])
+        size = self.size or side
+        factor = size / side
+
+        kept = _inside(centres, start, side)
+        origin = start.astype(np.float32)
+        results["gt_bboxes"] = _boxes((boxes[kept].reshape(-1, 2, 2) - origin).reshape(-1, 4) * np.float32(factor))
+        for key in ("gt_bboxes_labels", "gt_ignore_flags", "gt_keypoints_visible"):
+            if key in results:
+                results[key] = results[key][kept]
+        if "gt_keypoints" in results:
+            results["gt_keypoints"] = (results["gt_keypoints"][kept] - origin) * np.float32(factor)
+
+        results["img"] = crop_square(results["img"], *start.tolist(), side, size, self.fill)
+        results["img_shape"] = (size, size)
+        results["scale_factor"] = (factor, factor)
+        return results
+
+    @cache_randomness
+    def _choose_square(
+        self, image_size: tuple[int, int], centres: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], int]:
+        """Left and top of the square, and its side, in pixels of the picture."""
+        side = max(1, int(self.scales[np.random.randint(len(self.scales))] * min(image_size)))
+        pitch = side / (self.size or side)
+        centres = centres[((centres > 0) & (centres < image_size)).all(axis=1)]
+        starts = np.stack([_random_starts(length, side, pitch, self.attempts) for length in image_size], axis=1)
+        if not len(centres):
+            return starts[0], side
+        for start in starts:
+            if _inside(centres, start, side).any():
+                return start, side
+        centre = centres[np.random.randint(len(centres))]
+        return _start_around(centre, image_size, side, starts[0]), side
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(scales={self.scales}, size={self.size}, fill={self.fill}, attempts={self.attempts})"
+        )
+
+
+def _inside(centres: NDArray[np.float32], start: NDArray[np.float64], side: int) -> NDArray[np.bool_]:
+    """(N,) whether centres (N, 2) lie strictly inside the square that starts at (2,)."""
+    offset = centres - start
+    return ((offset > 0) & (offset < side)).all(axis=1)
+
+
+def _random_starts(length: int, side: int, pitch: float, count: int) -> NDArray[np.float64]:
+    """Starts of spans of ``side`` inside 0…``length``, or around it in steps of ``pitch`` where they are longer."""
+    if side <= length:
+        return np.random.randint(0, length - side + 1, count).astype(np.float64)
+    return np.random.randint(0, int((side - length) / pitch) + 1, count) * -pitch
+
+
+def _start_around(
+    centre: NDArray[np.float32], image_size: tuple[int, int], side: int, start: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """``start``, moved so that a centre inside the picture is inside the square too."""
+    slack = np.array(image_size) - side
+    first = np.floor(centre - side).astype(np.int64) + 1
+    last = np.ceil(centre).astype(np.int64) - 1
+    around = np.random.randint(first, np.maximum(first, last) + 1)
+    return np.where(slack < 0, start, np.clip(around, 0, np.maximum(slack, 0)))
+
+
+@TRANSFORMS.register_module()
+class KeepRatioResize(Resize):
+    """Fits the picture into ``scale`` without changing its proportions; no side becomes less than one pixel.
+
+    New sides are ``max(1, int(side · s + 0.5))``, bilinear; ``scale_factor`` is the exact new / old of each axis. Boxes
+    and landmarks follow.
+
+    Args:
+        scale: width and height that the picture must fit into, or one number for both.
+        **kwargs: of :class:`mmdet.datasets.transforms.Resize`; ``clip_object_border`` is off.
+    """
+
+    def __init__(self, scale: int | tuple[int, int] | None = None, **kwargs: Any) -> None:
+        super().__init__(scale, **{"keep_ratio": True, "clip_object_border": False, **kwargs})
+
+    def _resize_img(self, results: dict[str, Any]) -> None:
+        image = results["img"]
+        height, width = image.shape[:2]
+        _, scale = rescale_size((width, height), results["scale"], return_scale=True)
+        new_width, new_height = (max(1, int(length * scale + 0.5)) for length in (width, height))
+        results["img"] = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+        results["img_shape"] = (new_height, new_width)
+        results["scale_factor"] = (new_width / width, new_height / height)
+        results["keep_ratio"] = True
+
+    def _resize_bboxes(self, results: dict[str, Any]) -> None:
+        super()._resize_bboxes(results)
+        if "gt_keypoints" in results:
+            results["gt_keypoints"] = results["gt_keypoints"] * np.array(results["scale_factor"], np.float32)
+
+
+@TRANSFORMS.register_module()
+class RandomFaceFlip(BaseTransform):
+    """Mirrors the picture left to right; eyes and mouth corners swap sides.
+
+    Args:
+        prob: of mirroring.
+    """
+
+    def __init__(self, prob: float = 0.5) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f"prob must be between 0 and 1, not {prob}")
+        self.prob = prob
+
+    @autocast_box_type()
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Mirrors ``img``, ``gt_bboxes`` and the landmarks, or leaves them."""
+        results["flip"] = self._draw()
+        results["flip_direction"] = "horizontal" if results["flip"] else None
+        if not results["flip"]:
+            return results
+        width = results["img"].shape[1]
+        results["img"] = cv2.flip(results["img"], 1)
+        if "gt_bboxes" in results:
+            boxes = results["gt_bboxes"].numpy()
+            boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+        if "gt_keypoints" in results:
+            keypoints = results["gt_keypoints"][:, FLIPPED_LANDMARKS]
+            keypoints[..., 0] = width - keypoints[..., 0]
+            results["gt_keypoints"] = keypoints
+            results["gt_keypoints_visible"] = results["gt_keypoints_visible"][:, FLIPPED_LANDMARKS]
+        return results
+
+    @cache_randomness
+    def _draw(self) -> bool:
+        return np.random.rand() < self.prob
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(prob={self.prob})"
+
+
+def _boxes(corners: NDArray[np.float32]) -> HorizontalBoxes:
+    return HorizontalBoxes(torch.from_numpy(corners), clone=False)

@@ -1,0 +1,32 @@
+"""Photometric distortion on uint8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmdet.datasets.transforms import PhotoMetricDistortion
+from mmdet.registry import TRANSFORMS
+
+from facedet_mm.datasets.imaging import distort_colors
+
+
+@TRANSFORMS.register_module()
+class FacePhotoMetricDistortion(PhotoMetricDistortion):
+    """:class:`mmdet.datasets.transforms.PhotoMetricDistortion` on uint8 pictures, several times as fast.
+
+    Draws the same random numbers. The result is that of the parent, rounded, where the parent stays within
+    0…255 between its steps; values beyond are clipped, where the parent carries them on as floats.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Distorts ``img`` (uint8)."""
+        _, bright, contrasted, saturated, turned, swapped, delta, alpha, factor, hue, order = self._random_flags()
+        results["img"] = distort_colors(
+            results["img"],
+            brightness=delta if bright else 0.0,
+            contrast=alpha if contrasted else 1.0,
+            saturation=factor if saturated else 1.0,
+            hue=hue if turned else 0.0,
+            channels=order if swapped else (0, 1, 2),
+        )
+        return results

@@ -1,0 +1,99 @@
+"""``WiderFaceDataset``: face annotations for MMDetection."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+from mmdet.datasets import BaseDetDataset
+from mmdet.registry import DATASETS
+
+from facedet_mm.datasets.annotations import ImageAnnotation, read_annotations
+from facedet_mm.errors import AnnotationError
+
+
+@DATASETS.register_module()
+class WiderFaceDataset(BaseDetDataset):
+    """Pictures with faces from WIDER FACE, RetinaFace or SCRFD annotation files.
+
+    Every picture gives ``img_id`` (its name in the annotation file, ``event/image.jpg``), ``img_path`` and
+    ``instances`` with ``bbox`` (x1 y1 x2 y2 in pixels), ``bbox_label`` 0, ``ignore_flag``, and where the file has
+    landmarks ``keypoints`` (5 × x y in pixels) and ``keypoints_visible`` (5 weights, 0 or 1).
+
+    Args:
+        check_images: looks once, while loading, that every picture exists.
+        **kwargs: of :class:`mmdet.datasets.BaseDetDataset`. ``ann_file`` is read by
+            :func:`~facedet_mm.datasets.annotations.read_annotations`; ``data_prefix`` is ``dict(img=folder)``;
+            ``filter_cfg=dict(filter_empty_gt=True)`` leaves out pictures without a face that counts, as the
+            published training does.
+
+    Raises:
+        AnnotationError: the annotation file or pictures are missing, or a line is malformed.
+    """
+
+    METAINFO = {"classes": ("face",), "palette": [(0, 200, 80)]}
+
+    def __init__(self, *args: Any, check_images: bool = True, **kwargs: Any) -> None:
+        self.check_images = check_images
+        super().__init__(*args, **kwargs)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """The pictures in the order of the annotation file, their faces still as arrays."""
+        annotations = read_annotations(self.ann_file)
+        folder = self.data_prefix.get("img", "")
+        if self.check_images:
+            self._require_images(folder, [annotation.name for annotation in annotations])
+        return [_picture(annotation, folder) for annotation in annotations]
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """Applies ``filter_cfg``; in test mode every picture stays, as the metric expects them all."""
+        if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
+            return self.data_list
+        return [picture for picture in self.data_list if not picture["faces"]["ignore_flag"].all()]
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """One picture with its ``instances``; made on demand, as half a million small lists load slowly."""
+        picture = super().get_data_info(idx)
+        faces = {name: column.tolist() for name, column in picture.pop("faces").items()}
+        rows = zip(*faces.values(), strict=True)
+        picture["instances"] = [{"bbox_label": 0, **dict(zip(faces, row, strict=True))} for row in rows]
+        return picture
+
+    def _require_images(self, folder: str, names: list[str]) -> None:
+        by_parent = defaultdict(list)
+        for name in names:
+            parent, _, base = name.rpartition("/")
+            by_parent[parent].append((name, base))
+        missing = []
+        for parent, entries in by_parent.items():
+            try:
+                present = set(os.listdir(os.path.join(folder, parent)))
+            except OSError:
+                present = set()
+            missing += [name for name, base in entries if base not in present]
+        if missing:
+            first = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+            raise AnnotationError(
+                f"{len(missing)} of the {len(names)} pictures that {self.ann_file} names are missing below "
+                f"{folder or 'the current folder'}: {first} "
+                "(put them there, or set data_root and data_prefix.img to where they are)"
+            )
+
+
+def _picture(annotation: ImageAnnotation, folder: str) -> dict[str, Any]:
+    faces = {
+        "bbox": annotation.boxes,
+        "ignore_flag": annotation.ignore.astype(np.int64),
+        "keypoints": annotation.landmarks,
+        "keypoints_visible": annotation.landmark_weights,
+    }
+    picture = {
+        "img_id": annotation.name,
+        "img_path": os.path.join(folder, annotation.name),
+        "faces": {name: column for name, column in faces.items() if column is not None},
+    }
+    if annotation.size is not None:
+        picture["width"], picture["height"] = annotation.size
+    return picture

@@ -1,0 +1,91 @@
+"""Detectors: a picture in, :class:`~facedet_mm.structures.Faces` out, on any backend."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from facedet_mm.detectors.base import Detector, Image
+from facedet_mm.detectors.letterbox import InputSize
+from facedet_mm.detectors.onnx import OnnxDetector
+from facedet_mm.errors import MissingDependencyError, ModelError
+from facedet_mm.zoo import asset_path, config_path, find_model
+
+__all__ = ["Detector", "Image", "InputSize", "OnnxDetector", "build_detector"]
+
+_CHECKPOINTS = (".pth", ".pt")
+
+
+def build_detector(
+    model: str | os.PathLike[str] = "yunet_n",
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    score_thr: float = 0.5,
+    iou_thr: float = 0.4,
+    input_size: InputSize = 640,
+) -> Detector:
+    """Builds the detector that a model needs; without arguments the one that comes with the package.
+
+    Args:
+        model: a name of the zoo (``facedet_mm.zoo.MODELS``), an ``.onnx`` file, or a ``.py`` config of MMDetection.
+        weights: an ``.onnx`` or ``.pth`` file, for a zoo name without a bundled file or a config.
+        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``; ``None`` is the CPU for ONNX, the best there is for PyTorch.
+        score_thr: only faces with a score above it come out.
+        iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
+        input_size: what the network sees: an int (square), (width, height), ``'auto'`` or ``'original'``.
+
+    Raises:
+        ModelError: an unknown name, a missing or unfit file, or weights that are needed and not given.
+        MissingDependencyError: a package that the backend or device needs is not installed.
+        FaceDetError: a threshold or size is out of range.
+
+    Example:
+        >>> build_detector(score_thr=0.6).score_thr
+        0.6
+    """
+    options = dict[str, Any](device=device, score_thr=score_thr, iou_thr=iou_thr, input_size=input_size)
+    if _suffix(model) in _CHECKPOINTS:
+        raise ModelError(f"{model} is a checkpoint: pass it as weights, and a zoo name or config as model")
+    if _suffix(model) == ".onnx":
+        if weights is not None:
+            raise ModelError(f"{model} holds its own weights; leave weights={os.fspath(weights)!r} out")
+        return OnnxDetector(model, **options)
+    entry = None if _suffix(model) == ".py" else find_model(os.fspath(model))
+    if weights is None:
+        if entry is None or entry.file is None:
+            raise ModelError(_missing_weights(model))
+        return OnnxDetector(asset_path(entry.file), **options)
+    if _suffix(weights) == ".onnx":
+        return OnnxDetector(weights, **options)
+    if _suffix(weights) not in _CHECKPOINTS:
+        raise ModelError(f"weights must be an .onnx or .pth file, not {weights}")
+    return _torch_detector(model if entry is None else config_path(entry.name), weights, options)
+
+
+def _torch_detector(
+    config: str | os.PathLike[str], weights: str | os.PathLike[str], options: dict[str, Any]
+) -> Detector:
+    """The one way from the runtime into the training half: by name, and only when asked for."""
+    try:
+        module = importlib.import_module("facedet_mm.apis.torch_detector")
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"a .pth checkpoint runs in PyTorch and MMDetection: pip install 'facedet-mm[train]' ({error})"
+        ) from error
+    return cast(Detector, module.TorchDetector(config, weights, **options))
+
+
+def _missing_weights(model: str | os.PathLike[str]) -> str:
+    if _suffix(model) == ".py":
+        return f"{model} is a config and needs its checkpoint: pass weights='….pth'"
+    return (
+        f"{model} needs weights: the official ones are for non-commercial research, so they are not bundled. Get them "
+        "from their authors and pass weights='….onnx' or weights='….pth'; a .pth in the authors' MMDetection 2.7 "
+        "layout must first go through tools/convert_insightface.py"
+    )
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    return Path(path).suffix.lower()

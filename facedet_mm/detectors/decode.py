@@ -1,0 +1,197 @@
+"""From a network's raw outputs to faces.
+
+Two families: SCRFD (arXiv 2105.04714; distances and offsets in units of the stride) and YuNet (anchor-free, one
+point a cell; centre offset and log size). What an output means is told from its shape.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedet_mm.detectors.letterbox import Letterbox, Normalization
+from facedet_mm.detectors.nms import nms
+from facedet_mm.structures import Faces
+
+Family = Literal["scrfd", "yunet"]
+
+_STRIDES = (8, 16, 32, 64, 128)
+_NORMALIZATION = {
+    "scrfd": Normalization((127.5, 127.5, 127.5), (128, 128, 128), to_rgb=True),
+    "yunet": Normalization((0, 0, 0), (1, 1, 1), to_rgb=False),
+}
+
+
+@dataclass(frozen=True)
+class Level:
+    """One stride of a head: which of the outputs are its own.
+
+    Attributes:
+        stride: pixels between two cells.
+        num_anchors: anchors at each cell.
+        scores: indices of the outputs whose values make the score: one for SCRFD, two for YuNet.
+        boxes: index of the box output.
+        landmarks: index of the landmark output, ``None`` without landmarks.
+    """
+
+    stride: int
+    num_anchors: int
+    scores: tuple[int, ...]
+    boxes: int
+    landmarks: int | None
+
+
+@dataclass(frozen=True)
+class Head:
+    """How to read a network's outputs and feed its input."""
+
+    family: Family
+    levels: tuple[Level, ...]
+    normalization: Normalization
+
+    @property
+    def divisor(self) -> int:
+        """The input's sides must be multiples of it."""
+        return max(level.stride for level in self.levels)
+
+
+def recognise(
+    shapes: Sequence[tuple[int, ...]], width: int, height: int, metadata: Mapping[str, Any] | None = None
+) -> Head:
+    """Tells from the shapes of all outputs, for an input of ``width`` × ``height``, what they are.
+
+    Outputs of one stride have the same number of rows, (rows, D) or (N, rows, D): D = 1 is a score, 4 a box,
+    10 landmarks. One score output a stride is SCRFD, two are YuNet. ``metadata`` of our own files (``layout``,
+    ``strides``, ``mean``, ``std``, ``to_rgb``) goes before what is told from the shapes.
+
+    Raises:
+        ValueError: the outputs are not those of such a head.
+    """
+    metadata = metadata or {}
+    groups: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, shape in enumerate(shapes):
+        if len(shape) not in (2, 3) or shape[-1] not in (1, 4, 10):
+            raise ValueError(f"output {index} has shape {shape}")
+        groups[shape[-2]][shape[-1]].append(index)
+    counts = {(len(group[1]), len(group[4]), len(group[10])) for group in groups.values()}
+    if len(counts) != 1 or not counts <= {(1, 1, 0), (1, 1, 1), (2, 1, 0), (2, 1, 1)}:
+        raise ValueError(f"outputs have shapes {', '.join(map(str, shapes))}")
+    rows = sorted(groups, reverse=True)
+    strides = metadata.get("strides") or [_stride(count, width, height) for count in rows]
+    family: Family = metadata.get("layout") or ("scrfd" if len(groups[rows[0]][1]) == 1 else "yunet")
+    if family not in _NORMALIZATION:
+        raise ValueError(f"its layout is {family!r}")
+    levels = tuple(
+        Level(
+            stride=stride,
+            num_anchors=count // ((height // stride) * (width // stride)),
+            scores=tuple(groups[count][1]),
+            boxes=groups[count][4][0],
+            landmarks=groups[count][10][0] if groups[count][10] else None,
+        )
+        for count, stride in zip(rows, strides, strict=True)
+    )
+    normalization = _NORMALIZATION[family]
+    if "mean" in metadata:
+        normalization = Normalization(tuple(metadata["mean"]), tuple(metadata["std"]), bool(metadata["to_rgb"]))
+    return Head(family, levels, normalization)
+
+
+def to_faces(
+    head: Head, outputs: Sequence[NDArray[np.float32]], letterbox: Letterbox, score_thr: float, iou_thr: float
+) -> Faces:
+    """Decodes one picture's outputs, drops duplicates and gives the faces in pixels of the picture.
+
+    Boxes are clipped to the picture; those that keep no area, or aren't finite, are left out. Landmarks may lie
+    outside.
+
+    Args:
+        head: what the outputs are.
+        outputs: one (rows, D) array for each output of the network.
+        letterbox: how the picture lay in the input.
+        score_thr: faces score above it.
+        iou_thr: see :func:`nms`.
+    """
+    boxes, scores, landmarks = decode(head, outputs, letterbox.canvas[0], score_thr)
+    limits = np.array(letterbox.resized * 2, np.float32)
+    boxes = np.minimum(np.maximum(boxes, 0), limits)
+    sound = (boxes[:, :2] < boxes[:, 2:]).all(1)  # false for a NaN
+    if landmarks is not None:
+        sound &= np.isfinite(landmarks).all((1, 2))
+    candidates = np.flatnonzero(sound)
+    kept = candidates[nms(boxes[candidates], scores[candidates], iou_thr)]
+    scale = np.array(letterbox.scale * 2, np.float32)
+    return Faces(boxes[kept] / scale, scores[kept], None if landmarks is None else landmarks[kept] / scale[:2])
+
+
+def decode(
+    head: Head, outputs: Sequence[NDArray[np.float32]], width: int, score_thr: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
+    """Decodes, of the outputs for one picture, only the anchors that score above ``score_thr``.
+
+    Args:
+        head: what the outputs are.
+        outputs: one (rows, D) array for each output of the network.
+        width: of the network's input.
+        score_thr: a NaN is never above it.
+
+    Returns:
+        Boxes (K, 4) x1 y1 x2 y2, scores (K,) of at most 1 and landmarks (K, 5, 2) or ``None``, all float32, in
+        pixels of the input, unclipped.
+    """
+    columns = 14 if head.levels[0].landmarks is not None else 4
+    found = [np.zeros((0, 4 + columns), np.float32)]
+    for level in head.levels:
+        scores = _scores(outputs, level)
+        rows = np.flatnonzero(scores > score_thr)
+        if rows.size:
+            y, x = np.divmod(rows // level.num_anchors, width // level.stride)
+            part = np.empty((rows.size, 4 + columns), np.float32)
+            part[:, 0], part[:, 1], part[:, 2], part[:, 3] = scores[rows], x, y, level.stride
+            part[:, 4:8] = outputs[level.boxes][rows]
+            if level.landmarks is not None:
+                part[:, 8:] = outputs[level.landmarks][rows]
+            found.append(part)
+    table = np.concatenate(found)
+    stride = table[:, 3:4]
+    boxes = (_scrfd_boxes if head.family == "scrfd" else _yunet_boxes)(table[:, 1:3], table[:, 4:8]) * stride
+    scores = np.minimum(table[:, 0], 1)
+    if columns == 4:
+        return boxes, scores, None
+    landmarks = (table[:, 8:].reshape(-1, 5, 2) + table[:, None, 1:3]) * stride[:, None]
+    return boxes, scores, landmarks
+
+
+def _scores(outputs: Sequence[NDArray[np.float32]], level: Level) -> NDArray[np.float32]:
+    if len(level.scores) == 1:
+        return outputs[level.scores[0]].reshape(-1)
+    first, second = (outputs[index].reshape(-1).clip(0, 1) for index in level.scores)
+    scores: NDArray[np.float32] = np.sqrt(first * second)
+    return scores
+
+
+def _scrfd_boxes(cells: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Distances left, top, right, bottom from the cell, all in units of the stride."""
+    return np.concatenate([cells - raw[:, :2], cells + raw[:, 2:]], axis=1)
+
+
+def _yunet_boxes(cells: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Centre relative to the cell and logarithm of width and height, all in units of the stride."""
+    centres = cells + raw[:, :2]
+    with np.errstate(over="ignore"):
+        half = np.exp(raw[:, 2:]) / 2
+    return np.concatenate([centres - half, centres + half], axis=1)
+
+
+def _stride(rows: int, width: int, height: int) -> int:
+    """The smallest stride whose cells hold a whole number of anchors."""
+    for stride in _STRIDES:
+        cells = (height // stride) * (width // stride)
+        if cells and rows and rows % cells == 0:
+            return stride
+    raise ValueError(f"{rows} rows fit no stride of {_STRIDES} for an input of {width} x {height}")

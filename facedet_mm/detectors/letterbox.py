@@ -1,0 +1,130 @@
+"""Fitting a picture into the network's input, and bringing faces back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facedet_mm.errors import FaceDetError
+
+InputSize: TypeAlias = int | tuple[int, int] | Literal["auto", "original"]
+"""Side of a square, (width, height), or one of :func:`fit`'s two rules, in pixels of the network's input."""
+
+_AUTO_SIDE = 640
+_AUTO_MARGIN = 32
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where a picture lies in the network's input: resized, at the top left.
+
+    Attributes:
+        picture: its own size (width, height).
+        resized: its size in the input.
+        canvas: the input's size.
+    """
+
+    picture: tuple[int, int]
+    resized: tuple[int, int]
+    canvas: tuple[int, int]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Input pixels for a pixel of the picture, horizontally and vertically."""
+        return self.resized[0] / self.picture[0], self.resized[1] / self.picture[1]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """``(pixel - mean) / std`` for each channel in the network's order.
+
+    Attributes:
+        mean, std: three values in the order of the network's channels.
+        to_rgb: whether the network takes RGB.
+        tables: for each channel the result for all 256 values, or ``None`` where it changes nothing.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    to_rgb: bool
+    tables: tuple[NDArray[np.float32] | None, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        values = np.arange(256, dtype=np.float64)
+        tables = [
+            None if (mean, std) == (0, 1) else ((values - mean) / std).astype(np.float32)
+            for mean, std in zip(self.mean, self.std, strict=True)
+        ]
+        object.__setattr__(self, "tables", tuple(tables))
+
+
+def check_input_size(size: Any, divisor: int = 32) -> InputSize:
+    """Gives ``size`` as an :data:`InputSize`.
+
+    Raises:
+        FaceDetError: no such rule, or a side is not a positive multiple of ``divisor``.
+    """
+    if size in ("auto", "original"):
+        return size  # type: ignore[no-any-return]
+    sides = (size, size) if isinstance(size, (int, np.integer)) else size
+    if not (
+        isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(s, (int, np.integer)) for s in sides)
+    ):
+        raise FaceDetError(f"input_size must be an int, (width, height), 'auto' or 'original', not {size!r}")
+    if any(side <= 0 or side % divisor for side in sides):
+        nearest = " x ".join(str(max(1, round(side / divisor)) * divisor) for side in sides)
+        raise FaceDetError(f"input_size {size} must be a multiple of {divisor}; nearest is {nearest}")
+    return int(size) if isinstance(size, (int, np.integer)) else (int(sides[0]), int(sides[1]))
+
+
+def fit(width: int, height: int, size: InputSize, divisor: int = 32) -> Letterbox:
+    """Plans how a picture of ``width`` × ``height`` goes into the network.
+
+    ``'auto'`` scales as for a 640 square but pads only to the smallest multiple of ``divisor`` that leaves
+    32 pixels of padding, at most to the square: the network needs that margin to see where the picture ends.
+    ``'original'`` doesn't scale and pads to multiples of ``divisor``.
+    """
+    if size == "original":
+        return Letterbox((width, height), (width, height), (_round_up(width, divisor), _round_up(height, divisor)))
+    target = (_AUTO_SIDE, _AUTO_SIDE) if size == "auto" else (size, size) if isinstance(size, int) else size
+    scale = min(target[0] / width, target[1] / height)
+    resized = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+    if size != "auto":
+        return Letterbox((width, height), resized, target)
+    canvas = [min(_round_up(side + _AUTO_MARGIN, divisor), _AUTO_SIDE) for side in resized]
+    return Letterbox((width, height), resized, (canvas[0], canvas[1]))
+
+
+def make_blob(
+    images: Sequence[NDArray[np.uint8]], boxes: Sequence[Letterbox], normalization: Normalization
+) -> NDArray[np.float32]:
+    """The network's input for pictures that share one canvas: (N, 3, H, W) float32, padding exactly 0.
+
+    Zero *after* normalisation is what the models were trained with; black before it costs SCRFD up to 1.5
+    points of WIDER FACE Hard AP.
+    """
+    width, height = boxes[0].canvas
+    blob = np.zeros((len(images), 3, height, width), np.float32)
+    for planes, image, box in zip(blob, images, boxes, strict=True):
+        same = box.resized == box.picture
+        channels = cv2.split(image if same else cv2.resize(image, box.resized, interpolation=cv2.INTER_LINEAR))
+        for plane, channel, table in zip(
+            planes[:, : box.resized[1], : box.resized[0]],
+            reversed(channels) if normalization.to_rgb else channels,
+            normalization.tables,
+            strict=True,
+        ):
+            if table is None:
+                np.copyto(plane, channel)
+            else:
+                cv2.LUT(channel, table, dst=plane)
+    return blob
+
+
+def _round_up(value: int, divisor: int) -> int:
+    return -(-value // divisor) * divisor

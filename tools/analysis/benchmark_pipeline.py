@@ -1,0 +1,123 @@
+"""Time of the training pipeline per picture, next to the bare JPEG decode and to stock mmdet transforms.
+
+All three run in one thread, one after the other on each picture, so that other load on the machine meets all alike.
+
+Example:
+    python tools/analysis/benchmark_pipeline.py --images data/wider_face/WIDER_train/images \\
+        --ann data/wider_face/wider_face_split/wider_face_train_bbx_gt.txt --limit 1000
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform, Compose
+from mmdet.datasets.transforms import Pad, RandomCrop
+from mmdet.registry import TRANSFORMS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+import facedet_mm.datasets.transforms  # noqa: F401  (registers the transforms)
+from facedet_mm.cli import guard
+from facedet_mm.datasets.wider_face import WiderFaceDataset
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class StockSquareCrop(BaseTransform):
+    """The square crop out of mmdet's ``Pad`` and ``RandomCrop``, with the smallest canvas that will do."""
+
+    def __init__(self, scales: tuple[float, ...]) -> None:
+        self.scales = scales
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        """Pads where the square is larger than the picture, then crops."""
+        height, width = results["img"].shape[:2]
+        side = int(np.random.choice(self.scales) * min(height, width))  # noqa: NPY002
+        if side > min(height, width):
+            size = (max(width, side), max(height, side))
+            results = Pad(size=size, pad_val={"img": (128, 128, 128)})(results)
+        return RandomCrop((side, side), allow_negative_crop=True, bbox_clip_border=False)(results)
+
+
+def main() -> int:
+    args = parse_args()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    init_default_scope("mmdet")
+    np.random.seed(args.seed)  # noqa: NPY002
+    dataset = WiderFaceDataset(ann_file=str(args.ann), data_prefix={"img": str(args.images)})
+    config = Config.fromfile(args.config)
+    variants: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "bare decode": lambda info: cv2.imdecode(np.fromfile(info["img_path"], np.uint8), cv2.IMREAD_COLOR),
+        "this pipeline": Compose(config.train_pipeline),
+        "stock mmdet": Compose(stock_pipeline(config)),
+    }
+    indices = np.random.permutation(len(dataset))[: args.limit].tolist()  # noqa: NPY002
+    seconds = measure(dataset, indices, variants)
+    report(list(variants), seconds)
+    return 0
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("--ann", type=Path, required=True, help="annotation file of these pictures")
+    parser.add_argument(
+        "--config", default=str(ROOT / "configs/_base_/datasets/wider_face.py"), help="where train_pipeline stands"
+    )
+    parser.add_argument("--limit", type=int, default=None, help="number of pictures (default: all)")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def stock_pipeline(config: Config) -> list[Any]:
+    """What the recipe becomes when it is put together from mmdet's own transforms."""
+    steps: list[dict[str, Any]] = [
+        {"type": "Resize", "scale": config.img_scale, "clip_object_border": False},
+        {"type": "RandomFlip", "prob": 0.5},
+        {"type": "PhotoMetricDistortion"},
+        {"type": "PackDetInputs"},
+    ]
+    loading = [TRANSFORMS.build({"type": name}) for name in ("LoadImageFromFile", "LoadAnnotations")]
+    return [*loading, StockSquareCrop(config.crop_scales), *map(TRANSFORMS.build, steps)]
+
+
+def measure(
+    dataset: WiderFaceDataset, indices: list[int], variants: dict[str, Callable[[dict[str, Any]], Any]]
+) -> np.ndarray:
+    """(pictures, variants) float64, seconds; the order of the variants changes from picture to picture."""
+    seconds = np.zeros((len(indices), len(variants)))
+    functions = list(variants.values())
+    for row, index in enumerate(indices):
+        Path(dataset.get_data_info(index)["img_path"]).read_bytes()  # into the page cache
+        for column in np.roll(np.arange(len(functions)), row):
+            info = dataset.get_data_info(index)
+            start = time.perf_counter()
+            functions[column](info)
+            seconds[row, column] = time.perf_counter() - start
+    return seconds
+
+
+def report(names: list[str], seconds: np.ndarray) -> None:
+    """Prints a table of times and of this pipeline's ratio to the others."""
+    print(f"{len(seconds)} pictures, one thread, milliseconds a picture")
+    print(f"{'':14} {'mean':>7} {'median':>7}   ratio of means   median ratio")
+    ours = names.index("this pipeline")
+    for column, name in enumerate(names):
+        times = seconds[:, column] * 1e3
+        of_means = seconds[:, ours].sum() / seconds[:, column].sum()
+        median_ratio = np.median(seconds[:, ours] / seconds[:, column])
+        print(f"{name:14} {times.mean():7.2f} {np.median(times):7.2f}   {of_means:14.2f}   {median_ratio:12.2f}")
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main, "benchmark_pipeline.py"))

@@ -1,0 +1,49 @@
+"""Converts official SCRFD weights into a checkpoint for this project's configs, and checks the result.
+
+SRC is the authors' .pth (MMDetection 2.7 layout) or any published SCRFD .onnx; which of the eight models it is
+is recognised from the shapes. Source and result are run on a picture and the largest differences printed.
+
+Example:
+    python tools/convert_insightface.py scrfd_500m_bnkps.pth scrfd_0.5g_kps.pth --reference scrfd_500m_bnkps.onnx
+    python tools/convert_insightface.py det_10g.onnx scrfd_10g_kps.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from facedet_mm.cli import guard
+from facedet_mm.errors import MissingDependencyError
+from facedet_mm.images import read_image
+from facedet_mm.zoo import asset_path
+
+
+def main() -> int:
+    """Converts one file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("src", type=Path, help="official weights, .pth or .onnx")
+    parser.add_argument("dst", type=Path, help="checkpoint to write, .pth")
+    parser.add_argument("--reference", type=Path, help="an ONNX file of the same model to compare with (SRC if ONNX)")
+    parser.add_argument("--image", type=Path, default=asset_path("solvay_1927.jpg"), help="picture for the comparison")
+    args = parser.parse_args()
+    image = read_image(args.image)
+    try:
+        from facedet_mm.apis.convert import TOLERANCE, convert
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f"{error.name} is needed: pip install 'facedet-mm[train]'") from error
+
+    result = convert(args.src, args.dst, image, args.reference)
+    print(f"{args.src.name}: {result.model}")
+    for kind, difference in result.differences.items():
+        print(f"  largest difference of {kind}: {difference:.2e} (allowed {TOLERANCE:g})")
+    if not result.differences:
+        print("  not compared with another runtime: give --reference an ONNX file of the same model for that")
+    print(f"  {result.faces} faces in {args.image.name} at score 0.5")
+    print(f"written: {args.dst}; loads with configs/{result.model}.py")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main, "convert_insightface"))
