@@ -21,5 +21,9 @@ class AnnotationError(FaceDetError):
     """An annotation, prediction or ground-truth file is missing or malformed."""
 
 
+class TrainingError(FaceDetError):
+    """Training cannot start or go on."""
+
+
 class MissingDependencyError(FaceDetError):
     """A feature needs a package that is not installed; the message holds the command that installs it."""

@@ -89,6 +89,14 @@ def test_the_picture_shows_precision_upwards_over_recall_to_the_right(tmp_path: 
     assert lengths == pytest.approx([hsv.shape[1] * 0.44] * 3, rel=0.03)
 
 
+def test_figures_are_printed_even_when_the_json_cannot_be_written(sample: tuple, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["eval", *sample[:2], "--json", str(tmp_path / "file" / "ap.json")]) == 1
+    captured = capsys.readouterr()
+    assert "AP (%)" in captured.out
+    assert captured.err.startswith("facedet eval: error: cannot write ")
+
+
 @pytest.mark.parametrize("suffix", [".xyz", ""])
 def test_a_plot_of_unknown_format_is_refused_before_anything_is_read(
     suffix: str, sample: tuple, tmp_path: Path, capsys: Any

@@ -184,6 +184,14 @@ def test_equal_scores_are_one_point_of_the_curve(score: float) -> None:
         assert ap_of(faces, detections) == pytest.approx(0.5 * 1 / 3)
 
 
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_an_error(score: float) -> None:
+    boxes = np.array([[0.0, 0, 9, 9]] * 2)
+    ground_truth = GroundTruth.from_images([("e/a", boxes, [False, False])])
+    with pytest.raises(AnnotationError, match="a score is NaN or infinite"):
+        evaluate(Predictions(("e/a",), np.array([0, 2]), boxes, np.array([0.5, score])), ground_truth)
+
+
 def test_scores_closer_than_a_thousandth_share_a_threshold() -> None:
     faces = [[0, 0, 9, 9]]
     spread = [[90, 90, 99, 99, 1.0], [200, 0, 209, 9, 0.0]]
@@ -320,7 +328,7 @@ def test_an_index_of_a_face_that_does_not_exist_is_an_error(tmp_path: Path, inde
         read_ground_truth(tmp_path)
 
 
-@pytest.mark.parametrize("lists", ["text", [1.5, 2.5], {"a": 1}])
+@pytest.mark.parametrize("lists", ["text", [1.5, 2.5], {"a": 1}, cell([cell(["x"] * 6)])])
 def test_lists_of_another_kind_are_an_error_of_the_file(tmp_path: Path, lists: object) -> None:
     write_mat_files(tmp_path, make_sample(0)[0])
     savemat(tmp_path / "wider_easy_val.mat", {"gt_list": lists})

@@ -9,9 +9,17 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=10, max_keep_ckpts=3, save_best='wider_face/hard', rule='greater'),
+    checkpoint=dict(
+        type='CheckpointHook',
+        interval=1,
+        max_keep_ckpts=3,
+        save_best='wider_face/hard',
+        rule='greater',
+        backend_args=dict(backend='atomic')),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
+# a moving average of the weights: add dict(type='EMAHook', momentum=0.0002, update_buffers=True)
+custom_hooks = [dict(type='SampleSeedHook'), dict(type='InvalidLossHook')]
 
 env_cfg = dict(
     cudnn_benchmark=True,

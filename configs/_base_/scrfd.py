@@ -1,1 +1,3 @@
-_base_ = ['./models/scrfd.py', './datasets/wider_face.py', './schedules/schedule_640e.py', './default_runtime.py']
+_base_ = [
+    './models/scrfd.py', './datasets/wider_face.py', './schedules/schedule_640e.py', './tta.py', './default_runtime.py'
+]

@@ -48,12 +48,12 @@ def run(args: argparse.Namespace) -> int:
     for what, names in (("without predictions", result.missing), ("not in the ground truth, left out", result.surplus)):
         if names:
             print(f"facedet eval: note: {len(names)} pictures {what}, first {names[0]}", file=sys.stderr)
+    print(format_result(result), flush=True)
     if args.json:
         fractions = {name: None if math.isnan(ap) else ap for name, ap in result.ap.items()}
         write_text(args.json, json.dumps(fractions, indent=2) + "\n")
     if args.plot:
         plot_curves(result, args.plot)
-    print(format_result(result))
     return 0
 
 

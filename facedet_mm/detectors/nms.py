@@ -1,18 +1,24 @@
-"""Exact greedy non-maximum suppression in NumPy."""
+"""Exact greedy non-maximum suppression in NumPy, without an N × N matrix."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 128
-"""Boxes settled at a time: small enough for the caches, large enough to hide NumPy's overhead."""
+Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+_BLOCK = 2048
+"""Boxes settled at a time: the pairs among them fit in memory even if all overlap."""
+_PAIRS = 1 << 16
+"""Pairs compared at a time: their columns fit in the cache."""
 
 
 def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float) -> NDArray[np.intp]:
     """Drops every box that overlaps a better one, that is itself kept, by an IoU above ``iou_thr``.
 
-    The convention is that of torchvision and mmcv: area = (x2 - x1)(y2 - y1), all in float32, of two boxes with
+    The convention is that of torchvision and mmcv: area = (x2 - x1)(y2 - y1), all in float32; of two boxes with
     the same score the first is better.
 
     Args:
@@ -23,51 +29,89 @@ def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float)
     Returns:
         (K,) indices of the kept boxes, by descending score.
     """
-    order = np.argsort(-scores, kind="stable")
+    order: NDArray[np.intp] = np.argsort(-scores, kind="stable")
+    if len(order) < 2:
+        return order
     columns = _columns(boxes[order])
     alive: NDArray[np.intp] = np.arange(len(order))
-    kept: list[NDArray[np.intp]] = [alive[:0]]
+    kept: list[NDArray[np.intp]] = []
     while alive.size:
-        block, rest = alive[:_BLOCK], alive[_BLOCK:]
-        best = block[_greedy(_iou(columns[:, block], columns[:, block]) > iou_thr)]
+        block, alive = alive[:_BLOCK], alive[_BLOCK:]
+        best = block[_survivors(columns[:, block], iou_thr)]
         kept.append(best)
-        if rest.size:
-            rest = rest[~(_iou(columns[:, best], columns[:, rest]) > iou_thr).any(0)]
-        alive = rest
+        if alive.size:
+            alive = alive[~_covered(columns[:, best], columns[:, alive], iou_thr)]
     result: NDArray[np.intp] = order[np.concatenate(kept)]
     return result
 
 
 def _columns(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(5, N): x1, y1, x2, y2, area."""
+    """(5, N): low and high end along the axis of larger spread, the same along the other, area."""
+    spread = np.ptp(boxes[:, :2], axis=0)
     columns = np.empty((5, len(boxes)), np.float32)
-    columns[:4] = boxes.T
-    columns[4] = (columns[2] - columns[0]) * (columns[3] - columns[1])
+    columns[:4] = boxes.T[[0, 2, 1, 3] if spread[0] >= spread[1] else [1, 3, 0, 2]]
+    columns[4] = (columns[1] - columns[0]) * (columns[3] - columns[2])
     return columns
 
 
-def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """IoU of all pairs, (N, M); NaN for two boxes without area."""
-    a = a[:, :, None]
-    overlap: NDArray[np.float32] = np.minimum(a[2], b[2])
-    overlap -= np.maximum(a[0], b[0])
-    np.maximum(overlap, 0, out=overlap)
-    height = np.minimum(a[3], b[3])
-    height -= np.maximum(a[1], b[1])
-    np.maximum(height, 0, out=height)
-    overlap *= height
-    union = a[4] + b[4]
-    union -= overlap
-    with np.errstate(invalid="ignore", divide="ignore"):
-        overlap /= union
-    return overlap
+def _survivors(columns: NDArray[np.float32], iou_thr: float) -> NDArray[np.bool_]:
+    """(N,): which of the boxes, best first, no better survivor overlaps.
+
+    In rounds: a box that no undecided better one overlaps survives and drops those that it overlaps.
+    """
+    along = np.argsort(columns[0])
+    in_line = columns[:, along]
+    parts = list(_overlapping(in_line, in_line, np.arange(1, len(along) + 1), iou_thr))
+    i, j = (along[np.concatenate(side)] for side in zip(*parts, strict=True))
+    better, worse = np.minimum(i, j), np.maximum(i, j)
+    dropped = np.zeros(len(along), bool)
+    while better.size:
+        waiting = np.zeros(len(along), bool)
+        waiting[worse] = True
+        dropped[worse[~waiting[better]]] = True
+        open_ = waiting[better] & ~dropped[better] & ~dropped[worse]
+        better, worse = better[open_], worse[open_]
+    return ~dropped
 
 
-def _greedy(overlaps: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of the boxes, best first, survive the better ones; ``overlaps``: (N, N), symmetric."""
-    overlaps = np.triu(overlaps, 1)
-    alive = np.ones(len(overlaps), bool)
-    for i in np.flatnonzero(overlaps.any(1)):
-        if alive[i]:
-            alive &= ~overlaps[i]
-    return alive
+def _covered(best: NDArray[np.float32], rest: NDArray[np.float32], iou_thr: float) -> NDArray[np.bool_]:
+    """Which of ``rest`` any of ``best`` overlaps."""
+    along = np.argsort(rest[0])
+    in_line = rest[:, along]
+    reach = _reach(np.max(rest[1] - rest[0]), iou_thr)
+    first = np.searchsorted(in_line[0], best[0] - reach)
+    covered = np.zeros(len(along), bool)
+    for _, j in _overlapping(best, in_line, first, iou_thr):
+        covered[along[j]] = True
+    return covered
+
+
+def _overlapping(
+    a: NDArray[np.float32], b: NDArray[np.float32], first: NDArray[np.intp], iou_thr: float
+) -> Iterator[Pairs]:
+    """Pairs (i, j) of an IoU above ``iou_thr``; ``b`` is sorted along the axis, box i looks from ``first[i]`` on."""
+    last = np.searchsorted(b[0], a[0] + _reach(a[1] - a[0], iou_thr), side="right")
+    counts = np.maximum(last - first, 0)
+    ends = np.cumsum(counts)
+    cuts = [0, *(np.flatnonzero(np.diff(ends // _PAIRS)) + 1), len(counts)]
+    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+        count = counts[start:stop]
+        total = count.sum()
+        i = np.repeat(np.arange(start, stop), count)
+        j = np.arange(total) + np.repeat(first[start:stop] - (np.cumsum(count) - count), count)
+        across = np.minimum(a[3][i], b[3][j]) - np.maximum(a[2][i], b[2][j])
+        near = np.flatnonzero(across > 0)
+        i, j, across = i[near], j[near], across[near]
+        overlap = np.minimum(a[1][i], b[1][j]) - np.maximum(a[0][i], b[0][j])
+        overlap = np.maximum(overlap, 0) * across
+        with np.errstate(invalid="ignore", divide="ignore"):
+            above = overlap / (a[4][i] + b[4][j] - overlap) > iou_thr
+        yield i[above], j[above]
+
+
+def _reach(length: NDArray[np.float32], iou_thr: float) -> NDArray[np.float64]:
+    """How far behind a box's low end another's can lie: an IoU above t needs an overlap of t times its length.
+
+    The hundredth in favour of the pair outweighs all rounding.
+    """
+    return (1 - 0.99 * iou_thr) * length.astype(np.float64)

@@ -20,6 +20,7 @@ protocol in circulation disagree, this is what is computed here:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +90,8 @@ def evaluate(
         allow_missing: images without predictions count as images without detections.
 
     Raises:
-        AnnotationError: an image of the ground truth has no predictions and ``allow_missing`` is not set.
+        AnnotationError: an image of the ground truth has no predictions and ``allow_missing`` is not set, or a
+            score is not finite.
         ValueError: ``iou_thr`` is outside (0, 1].
 
     Example:
@@ -131,6 +133,8 @@ def _levels(scores: NDArray[np.floating], used: NDArray[np.bool_]) -> NDArray[np
     if not used.any():
         return levels
     lowest, highest = (float(bound) for bound in (scores[used].min(), scores[used].max()))
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        raise AnnotationError("a score is NaN or infinite; scores must be finite numbers")
     if lowest == highest:
         return levels
     ascending = _THRESHOLDS[::-1]

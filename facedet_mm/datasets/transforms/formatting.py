@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
 from mmdet.registry import TRANSFORMS
+
+from facedet_mm.datasets.imaging import split_channels
 
 
 @TRANSFORMS.register_module()
@@ -64,7 +65,7 @@ class PackFaceInputs(PackDetInputs):
         """Packs the picture as a (3, H, W) uint8 tensor and the annotations as a ``DetDataSample``."""
         image = results["img"]
         if not image.transpose(2, 0, 1).flags.c_contiguous:
-            # Three times as fast as the transposing copy that the parent makes of an interleaved picture.
-            image = np.stack(cv2.split(image)).transpose(1, 2, 0)
+            # Several times as fast as the transposing copy that the parent makes of an interleaved picture.
+            image = split_channels(image).transpose(1, 2, 0)
         packed: dict[str, Any] = super().transform({**results, "img": image})
         return packed

@@ -92,14 +92,12 @@ class RandomSquareCrop(BaseTransform):
         side = max(1, int(self.scales[np.random.randint(len(self.scales))] * min(image_size)))
         pitch = side / (self.size or side)
         centres = centres[((centres > 0) & (centres < image_size)).all(axis=1)]
-        starts = np.stack([_random_starts(length, side, pitch, self.attempts) for length in image_size], axis=1)
-        if not len(centres):
-            return starts[0], side
-        for start in starts:
-            if _inside(centres, start, side).any():
+        for _ in range(self.attempts):
+            start = np.array([_random_start(length, side, pitch) for length in image_size])
+            if not len(centres) or _inside(centres, start, side).any():
                 return start, side
         centre = centres[np.random.randint(len(centres))]
-        return _start_around(centre, image_size, side, starts[0]), side
+        return _start_around(centre, image_size, side, start), side
 
     def __repr__(self) -> str:
         return (
@@ -113,11 +111,11 @@ def _inside(centres: NDArray[np.float32], start: NDArray[np.float64], side: int)
     return ((offset > 0) & (offset < side)).all(axis=1)
 
 
-def _random_starts(length: int, side: int, pitch: float, count: int) -> NDArray[np.float64]:
-    """Starts of spans of ``side`` inside 0…``length``, or around it in steps of ``pitch`` where they are longer."""
+def _random_start(length: int, side: int, pitch: float) -> float:
+    """Start of a span of ``side`` inside 0…``length``, or around it in steps of ``pitch`` where it is longer."""
     if side <= length:
-        return np.random.randint(0, length - side + 1, count).astype(np.float64)
-    return np.random.randint(0, int((side - length) / pitch) + 1, count) * -pitch
+        return float(np.random.randint(length - side + 1))
+    return -pitch * np.random.randint(int((side - length) / pitch) + 1)
 
 
 def _start_around(

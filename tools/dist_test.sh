@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Usage: dist_test.sh CONFIG CHECKPOINT GPUS [options of test.py]
+# On several machines set NNODES, NODE_RANK, MASTER_ADDR and PORT.
+set -euo pipefail
+config=$1 checkpoint=$2 gpus=$3
+shift 3
+arguments=("$config" "$checkpoint")
+exec python -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$gpus" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+    "$(dirname "$0")/test.py" "${arguments[@]}" --launcher pytorch "$@"

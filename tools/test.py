@@ -1,0 +1,47 @@
+"""Evaluates a checkpoint on WIDER FACE: Easy, Medium and Hard AP.
+
+Example:
+    python tools/test.py configs/scrfd_0.5g_kps.py scrfd_0.5g_kps.pth
+    python tools/test.py configs/scrfd_0.5g_kps.py scrfd_0.5g_kps.pth --size original --out outputs/wider
+    python tools/test.py configs/scrfd_0.5g_kps.py scrfd_0.5g_kps.pth --tta
+    bash tools/dist_test.sh configs/scrfd_0.5g_kps.py scrfd_0.5g_kps.pth 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from facedet_mm.cli import guard
+from facedet_mm.errors import MissingDependencyError
+
+try:
+    from facedet_mm.apis import runner as runs
+except ModuleNotFoundError as error:
+    sys.exit(f"test: error: {MissingDependencyError(error.name)} is needed: pip install 'facedet-mm[train]'")
+
+
+def main() -> int:
+    """Prints the APs of one checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    runs.add_run_arguments(parser)
+    parser.add_argument("checkpoint", type=Path, help="checkpoint made for the config")
+    parser.add_argument("--out", type=Path, help="also write the predictions as a WIDER FACE submission folder")
+    parser.add_argument("--size", default=None, help="an int (pictures fitted into a square), or 'original'")
+    parser.add_argument(
+        "--tta", action="store_true", help="several scales and flips, as tta_pipeline in the config says"
+    )
+    parser.add_argument("--benchmark", action="store_true", help="also measure speed at 320, 480, 640 and 960")
+    args = parser.parse_args()
+    config = runs.run_config(args)
+    result = runs.evaluate_checkpoint(config, args.checkpoint, size=args.size, tta=args.tta, out=args.out)
+    if result:
+        print("  ".join(f"{key.rpartition('/')[2].capitalize()} {100 * value:.2f}" for key, value in result.items()))
+    if args.benchmark:
+        print(runs.speed_table(config, args.checkpoint))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main, "test"))
