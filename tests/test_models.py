@@ -319,3 +319,22 @@ def test_no_faces_give_empty_results_with_landmark_columns(kps_model):
     (faces,) = kps_model.bbox_head.predict_by_feat(*maps, batch_img_metas=[meta], rescale=True)
     assert faces.bboxes.shape == (0, 4)
     assert faces.keypoints.shape == (0, 5, 2)
+
+
+@pytest.mark.parametrize("topk", [1, 8, 9, 25])
+def test_the_nearest_anchors_are_found_everywhere_even_outside_the_picture(topk):
+    rng = np.random.default_rng(topk)
+    levels = [(11, 7, 8), (2, 30, 16), (1, 1, 32)]  # rows, columns, stride
+    centres = torch.cat(
+        [torch.tensor([(x * s, y * s) for y in range(h) for x in range(w) for _ in "ab"]) for h, w, s in levels]
+    ).float()
+    counts = [h * w * 2 for h, w, _ in levels]
+    targets = torch.from_numpy(rng.uniform(-150, 600, (300, 2)).astype(np.float32))
+    targets[:100] = torch.from_numpy(rng.integers(-4, 30, (100, 2)) * 4).float()  # full of ties
+    found = SparseATSSAssigner(topk)._nearest(centres, counts, targets)
+    start, expected = 0, []
+    for count in counts:
+        distance = (targets[:, None] - centres[start : start + count]).square().sum(-1)
+        expected.append(distance.sort(dim=1, stable=True).indices[:, :topk] + start)
+        start += count
+    assert torch.equal(found, torch.cat(expected, 1))

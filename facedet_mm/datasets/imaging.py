@@ -66,7 +66,7 @@ def distort_colors(
         brightness: added to every channel, in grey levels.
         contrast: factor of every channel, after ``brightness``.
         saturation: factor of the HSV saturation, which ends at 1.
-        hue: added to the HSV hue, in degrees from −60 to 60.
+        hue: added to the HSV hue, in degrees from −30 to 30.
         channels: the order in which the old channels become the new ones.
 
     Returns:
@@ -81,7 +81,8 @@ def distort_colors(
     if saturation != 1:
         _saturate(planes, saturation)
     if hue:
-        _turn_hue(planes, hue)
+        planes = _turn_hue(planes, hue)
+        rows = planes.reshape(rows.shape)
     _linear(rows, late, 0.0, out=rows)
     if tuple(channels) != (0, 1, 2):
         planes = planes[list(channels)]
@@ -111,12 +112,14 @@ def _saturate(planes: Planes, factor: float) -> None:
             cv2.addWeighted(plane, factor, top, 1 - factor, 0.0, dst=plane)
         return
     limit = cv2.divide(top, top - bottom, scale=255 / factor)  # in 255ths of factor; saturates at 255
-    for plane in planes:
-        cv2.subtract(top, cv2.multiply(top - plane, limit, scale=factor / 255), dst=plane)
+    np.subtract(top, planes, out=planes)
+    for distance in planes:
+        cv2.multiply(distance, limit, dst=distance, scale=factor / 255)
+        cv2.subtract(top, distance, dst=distance)
 
 
-def _turn_hue(planes: Planes, degrees: float) -> None:
-    """Turns the HSV hue by at most 60 degrees.
+def _turn_hue(planes: Planes, degrees: float) -> Planes:
+    """Turns the HSV hue by at most 30 degrees.
 
     Around the colour circle a channel rises from the smallest value to the largest, stays, falls and stays, a
     sixth, a third, a sixth and a third of a turn, each channel a third of a turn after the one before. So a channel
@@ -125,16 +128,21 @@ def _turn_hue(planes: Planes, degrees: float) -> None:
     """
     top, bottom = _extremes(planes)
     turn = cv2.convertScaleAbs(top - bottom, alpha=abs(degrees) / 60)
-    above, below = planes - bottom, top - planes
+    low, high = bottom + turn, top - turn
     step = -1 if degrees > 0 else 1  # planes are in the order blue, green, red
-    for i, plane in enumerate(planes):
-        following = (i + step) % 3
-        plane += np.minimum(cv2.subtract(turn, above[following]), below[i])
-        plane -= np.minimum(cv2.subtract(turn, below[following]), above[i])
+    turned, left = np.empty_like(planes), np.empty_like(top)
+    for i, plane in enumerate(turned):
+        following = planes[(i + step) % 3]
+        cv2.add(planes[i], cv2.subtract(low, following, dst=left), dst=plane)
+        np.minimum(plane, top, out=plane)
+        cv2.subtract(plane, cv2.subtract(following, high, dst=left), dst=plane)
+        np.maximum(plane, bottom, out=plane)
+    return turned
 
 
 def _extremes(planes: Planes) -> tuple[Planes, Planes]:
-    return planes.max(axis=0), planes.min(axis=0)
+    blue, green, red = planes
+    return np.maximum(np.maximum(blue, green), red), np.minimum(np.minimum(blue, green), red)
 
 
 def darken(image: Image, gamma: float) -> Image:

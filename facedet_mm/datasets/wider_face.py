@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 from collections import defaultdict
 from typing import Any
 
 import numpy as np
+import torch
 from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 
@@ -37,7 +39,22 @@ class WiderFaceDataset(BaseDetDataset):
 
     def __init__(self, *args: Any, check_images: bool = True, **kwargs: Any) -> None:
         self.check_images = check_images
+        # in shared memory: workers that live through all epochs must see it change
+        self._seed_and_epoch = torch.full((2,), -1, dtype=torch.int64).share_memory_()
         super().__init__(*args, **kwargs)
+
+    def set_epoch(self, epoch: int, seed: int) -> None:
+        """From now on a picture's augmentation depends on ``seed``, ``epoch`` and the picture alone."""
+        self._seed_and_epoch.copy_(torch.tensor([seed, epoch]))
+
+    def prepare_data(self, idx: int) -> Any:
+        """As the parent; seeds the augmentation if :meth:`set_epoch` was called."""
+        seed, epoch = self._seed_and_epoch.tolist()
+        if epoch >= 0:
+            words = np.random.SeedSequence((seed, epoch, idx)).generate_state(4)
+            np.random.seed(words)  # noqa: NPY002 - what MMDetection's transforms draw from
+            random.seed(words.tobytes())
+        return super().prepare_data(idx)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """The pictures in the order of the annotation file, their faces still as arrays."""

@@ -82,8 +82,29 @@ class SparseATSSAssigner(BaseAssigner):
         """(G, Σ min(topk, level)) indices of the anchors nearest to each target centre, level by level."""
         nearest, start = [], 0
         for count in num_level_priors:
-            level = centres[start : start + count]
-            distance = (targets[:, None] - level).square().sum(-1)
-            nearest.append(distance.sort(dim=1, stable=True).indices[:, : self.topk] + start)
+            nearest.append(self._nearest_in_level(centres[start : start + count], targets) + start)
             start += count
         return torch.cat(nearest, dim=1)
+
+    def _nearest_in_level(self, centres: Tensor, targets: Tensor) -> Tensor:
+        """:meth:`_nearest` in one level; looks only at the cells of its grid around each target."""
+        per_cell = int((centres == centres[0]).all(1).sum())
+        width = int((centres[:, 1] == centres[0, 1]).sum()) // per_cell
+        grid = centres.view(-1, width, per_cell, 2)
+        # the nearest n cells of a grid lie within n // 2 rows and columns of the nearest one; 1 more for ties
+        reach = -(-self.topk // per_cell) // 2 + 1
+        columns = _window(grid[0, :, 0, 0], targets[:, 0], reach)
+        rows = _window(grid[:, 0, 0, 1], targets[:, 1], reach)
+        cells = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
+        index = (cells[..., None] * per_cell + torch.arange(per_cell, device=cells.device)).flatten(1)
+        distance = (targets[:, None] - centres[index]).square().sum(-1)
+        order = distance.sort(dim=1, stable=True).indices[:, : self.topk]
+        return index.gather(1, order)
+
+
+def _window(positions: Tensor, targets: Tensor, reach: int) -> Tensor:
+    """Indices of the 2 · ``reach`` + 1 evenly spaced positions around each target, all of them if there are fewer."""
+    size = min(2 * reach + 1, len(positions))
+    step = positions[1] - positions[0] if len(positions) > 1 else 1
+    first = ((targets - positions[0]) / step).round().long() - reach
+    return first.clamp(0, len(positions) - size)[:, None] + torch.arange(size, device=targets.device)

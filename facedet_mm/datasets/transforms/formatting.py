@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
 from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes
 
 from facedet_mm.datasets.imaging import split_channels
 
@@ -34,6 +36,13 @@ class LoadFaceAnnotations(LoadAnnotations):
         if self.with_keypoints:
             self._load_kps(results)
         return results
+
+    def _load_bboxes(self, results: dict[str, Any]) -> None:
+        # By way of NumPy, as a tensor out of nested lists takes several times as long.
+        instances = results.get("instances", [])
+        boxes = np.array([instance["bbox"] for instance in instances], np.float32).reshape(-1, 4)
+        results["gt_bboxes"] = HorizontalBoxes(torch.from_numpy(boxes), clone=False)
+        results["gt_ignore_flags"] = np.array([instance["ignore_flag"] for instance in instances], bool)
 
     def _load_kps(self, results: dict[str, Any]) -> None:
         instances = results.get("instances", [])

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,15 +72,15 @@ class RandomSquareCrop(BaseTransform):
         factor = size / side
 
         kept = _inside(centres, start, side)
-        origin = start.astype(np.float32)
-        results["gt_bboxes"] = _boxes((boxes[kept].reshape(-1, 2, 2) - origin).reshape(-1, 4) * np.float32(factor))
+        origin = np.array(start * 2, np.float32)
+        results["gt_bboxes"] = _boxes((boxes[kept] - origin) * np.float32(factor))
         for key in ("gt_bboxes_labels", "gt_ignore_flags", "gt_keypoints_visible"):
             if key in results:
                 results[key] = results[key][kept]
         if "gt_keypoints" in results:
-            results["gt_keypoints"] = (results["gt_keypoints"][kept] - origin) * np.float32(factor)
+            results["gt_keypoints"] = (results["gt_keypoints"][kept] - origin[:2]) * np.float32(factor)
 
-        results["img"] = crop_square(results["img"], *start.tolist(), side, size, self.fill)
+        results["img"] = crop_square(results["img"], *start, side, size, self.fill)
         results["img_shape"] = (size, size)
         results["scale_factor"] = (factor, factor)
         return results
@@ -87,17 +88,17 @@ class RandomSquareCrop(BaseTransform):
     @cache_randomness
     def _choose_square(
         self, image_size: tuple[int, int], centres: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64], int]:
+    ) -> tuple[tuple[float, float], int]:
         """Left and top of the square, and its side, in pixels of the picture."""
-        side = max(1, int(self.scales[np.random.randint(len(self.scales))] * min(image_size)))
+        width, height = image_size
+        side = max(1, int(self.scales[np.random.randint(len(self.scales))] * min(width, height)))
         pitch = side / (self.size or side)
-        centres = centres[((centres > 0) & (centres < image_size)).all(axis=1)]
         for _ in range(self.attempts):
-            start = np.array([_random_start(length, side, pitch) for length in image_size])
+            start = _random_start(width, side, pitch), _random_start(height, side, pitch)
             if not len(centres) or _inside(centres, start, side).any():
                 return start, side
-        centre = centres[np.random.randint(len(centres))]
-        return _start_around(centre, image_size, side, start), side
+        x, y = centres[np.random.randint(len(centres))]
+        return (_start_around(x, width, side, start[0]), _start_around(y, height, side, start[1])), side
 
     def __repr__(self) -> str:
         return (
@@ -105,8 +106,8 @@ class RandomSquareCrop(BaseTransform):
         )
 
 
-def _inside(centres: NDArray[np.float32], start: NDArray[np.float64], side: int) -> NDArray[np.bool_]:
-    """(N,) whether centres (N, 2) lie strictly inside the square that starts at (2,)."""
+def _inside(centres: NDArray[np.float32], start: tuple[float, float], side: int) -> NDArray[np.bool_]:
+    """(N,) whether centres (N, 2) lie strictly inside the square."""
     offset = centres - start
     return ((offset > 0) & (offset < side)).all(axis=1)
 
@@ -118,15 +119,12 @@ def _random_start(length: int, side: int, pitch: float) -> float:
     return -pitch * np.random.randint(int((side - length) / pitch) + 1)
 
 
-def _start_around(
-    centre: NDArray[np.float32], image_size: tuple[int, int], side: int, start: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """``start``, moved so that a centre inside the picture is inside the square too."""
-    slack = np.array(image_size) - side
-    first = np.floor(centre - side).astype(np.int64) + 1
-    last = np.ceil(centre).astype(np.int64) - 1
-    around = np.random.randint(first, np.maximum(first, last) + 1)
-    return np.where(slack < 0, start, np.clip(around, 0, np.maximum(slack, 0)))
+def _start_around(centre: float, length: int, side: int, start: float) -> float:
+    """``start``, moved so that ``centre``, if inside 0…``length``, is inside the span too."""
+    if side > length:
+        return start
+    first, last = math.floor(centre - side) + 1, math.ceil(centre) - 1
+    return float(np.clip(np.random.randint(first, max(first, last) + 1), 0, length - side))
 
 
 @TRANSFORMS.register_module()
