@@ -300,3 +300,13 @@ def test_the_tool_converts_and_prints_the_differences(root, data, tmp_path):
     assert failed.returncode == 1
     assert "README.md" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_attributes_of_arbitrary_objects_cannot_be_reached_from_a_checkpoint(tmp_path):
+    class Reach:
+        def __reduce__(self):
+            return getattr, (np.ndarray, "tofile")
+
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": Reach()}, tmp_path / "m.pth")
+    with pytest.raises(ModelError, match="refused"):
+        load_checkpoint(tmp_path / "m.pth")

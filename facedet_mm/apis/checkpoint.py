@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -15,9 +16,18 @@ from torch import nn
 from facedet_mm.errors import ModelError
 from facedet_mm.files import atomic_path
 
-# what mmengine's Runner stores beside tensors: log history, and NumPy scalars in it
-_RUNNER_TYPES = [
+
+def _log_getattr(value: Any, name: str) -> Any:
+    """``getattr`` for a file: mmengine's log history refers to its own methods by it."""
+    if value is not HistoryBuffer and not isinstance(value, HistoryBuffer):
+        raise UnpicklingError(f"Unsupported getattr({type(value).__name__}, {name!r})")
+    return getattr(value, name)
+
+
+# what mmengine's Runner stores beside tensors: log history, and NumPy values in it
+_RUNNER_TYPES: list[Any] = [
     HistoryBuffer,
+    (_log_getattr, "builtins.getattr"),
     np.ndarray,
     np.dtype,
     np.core.multiarray._reconstruct if np.__version__ < "2" else np._core.multiarray._reconstruct,

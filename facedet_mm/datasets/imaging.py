@@ -74,27 +74,24 @@ def distort_colors(
     """
     if saturation == 1 and not hue and tuple(channels) == (0, 1, 2):
         return _linear(image, contrast, contrast * brightness)
-    planes = split_channels(image)
+    planes = split_channels(image, channels)
     rows = planes.reshape(-1, planes.shape[-1])
     early, late = min(contrast, 1.0), max(contrast, 1.0)
     _linear(rows, early, early * brightness, out=rows)
     if saturation != 1:
         _saturate(planes, saturation)
     if hue:
-        planes = _turn_hue(planes, hue)
+        planes = _turn_hue(planes, hue, channels)
         rows = planes.reshape(rows.shape)
     _linear(rows, late, 0.0, out=rows)
-    if tuple(channels) != (0, 1, 2):
-        planes = planes[list(channels)]
     return planes.transpose(1, 2, 0)
 
 
-def split_channels(image: Image) -> Planes:
-    """The channels one after the other, (3, H, W) uint8, a copy; twice as fast as ``cv2.split`` and stacking."""
-    height, width, channels = image.shape
-    planes = np.empty((channels, height, width), np.uint8)
-    for channel, plane in enumerate(planes):
-        cv2.extractChannel(image, channel, dst=plane)
+def split_channels(image: Image, channels: Sequence[int] = (0, 1, 2)) -> Planes:
+    """Copies of the ``channels`` one after the other, (3, H, W) uint8; twice as fast as ``cv2.split`` and stacking."""
+    planes = np.empty((len(channels), *image.shape[:2]), np.uint8)
+    for channel, plane in zip(channels, planes, strict=True):
+        cv2.extractChannel(image, int(channel), dst=plane)
     return planes
 
 
@@ -118,7 +115,7 @@ def _saturate(planes: Planes, factor: float) -> None:
         cv2.subtract(top, distance, dst=distance)
 
 
-def _turn_hue(planes: Planes, degrees: float) -> Planes:
+def _turn_hue(planes: Planes, degrees: float, channels: Sequence[int]) -> Planes:
     """Turns the HSV hue by at most 30 degrees.
 
     Around the colour circle a channel rises from the smallest value to the largest, stays, falls and stays, a
@@ -129,10 +126,11 @@ def _turn_hue(planes: Planes, degrees: float) -> Planes:
     top, bottom = _extremes(planes)
     turn = cv2.convertScaleAbs(top - bottom, alpha=abs(degrees) / 60)
     low, high = bottom + turn, top - turn
-    step = -1 if degrees > 0 else 1  # planes are in the order blue, green, red
+    step = -1 if degrees > 0 else 1  # the circle goes red, green, blue; channels 2, 1, 0
+    place = {int(channel): i for i, channel in enumerate(channels)}
     turned, left = np.empty_like(planes), np.empty_like(top)
-    for i, plane in enumerate(turned):
-        following = planes[(i + step) % 3]
+    for channel, i in place.items():
+        plane, following = turned[i], planes[place[(channel + step) % 3]]
         cv2.add(planes[i], cv2.subtract(low, following, dst=left), dst=plane)
         np.minimum(plane, top, out=plane)
         cv2.subtract(plane, cv2.subtract(following, high, dst=left), dst=plane)

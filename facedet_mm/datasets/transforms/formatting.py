@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
 from mmdet.registry import TRANSFORMS
+from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.structures import InstanceData
+from numpy.typing import NDArray
 
 from facedet_mm.datasets.imaging import split_channels
 
@@ -65,16 +68,30 @@ class PackFaceInputs(PackDetInputs):
     """
 
     mapping_table = {
-        **PackDetInputs.mapping_table,
+        "gt_bboxes": "bboxes",
+        "gt_bboxes_labels": "labels",
         "gt_keypoints": "keypoints",
         "gt_keypoints_visible": "keypoints_visible",
     }
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Packs the picture as a (3, H, W) uint8 tensor and the annotations as a ``DetDataSample``."""
-        image = results["img"]
-        if not image.transpose(2, 0, 1).flags.c_contiguous:
-            # Several times as fast as the transposing copy that the parent makes of an interleaved picture.
-            image = split_channels(image).transpose(1, 2, 0)
-        packed: dict[str, Any] = super().transform({**results, "img": image})
-        return packed
+        planes = results["img"].transpose(2, 0, 1)
+        if not planes.flags.c_contiguous:
+            planes = split_channels(results["img"])
+        sample = DetDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        columns = {name: results[key] for key, name in self.mapping_table.items() if key in results}
+        ignored = results.get("gt_ignore_flags", np.zeros(0, bool))
+        sample.gt_instances = _instances(columns, ~ignored)
+        sample.ignored_instances = _instances(columns, ignored)
+        return {"inputs": torch.from_numpy(planes), "data_samples": sample}
+
+
+def _instances(columns: dict[str, Any], chosen: NDArray[np.bool_]) -> InstanceData:
+    instances = InstanceData()
+    for name, column in columns.items():
+        if name == "bboxes":
+            instances[name] = HorizontalBoxes(torch.from_numpy(column.numpy()[chosen]), clone=False)
+        else:
+            instances[name] = torch.from_numpy(column[chosen])
+    return instances
