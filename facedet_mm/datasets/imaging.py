@@ -40,10 +40,12 @@ def crop_square(image: Image, left: float, top: float, side: int, size: int, fil
     square = np.full((size, size, image.shape[2]), fill, np.uint8)
     if seen.size:
         factor = size / side
-        seen = cv2.resize(seen, None, fx=factor, fy=factor)
+        height, width = (round(length * factor) for length in seen.shape[:2])
         x, y = round(max(-left, 0) * factor), round(max(-top, 0) * factor)
-        room = square[y : y + seen.shape[0], x : x + seen.shape[1]]
-        room[:] = seen[: room.shape[0], : room.shape[1]]
+        room = square[y : y + height, x : x + width]
+        resized = cv2.resize(seen, None, dst=room, fx=factor, fy=factor)
+        if resized is not room:  # OpenCV rounded the size differently
+            room[:] = cv2.resize(resized, room.shape[1::-1])
     return square
 
 

@@ -96,9 +96,8 @@ def _overlapping(
     cuts = [0, *(np.flatnonzero(np.diff(ends // _PAIRS)) + 1), len(counts)]
     for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
         count = counts[start:stop]
-        total = count.sum()
         i = np.repeat(np.arange(start, stop), count)
-        j = np.arange(total) + np.repeat(first[start:stop] - (np.cumsum(count) - count), count)
+        j = np.arange(len(i)) + np.repeat(first[start:stop] - (np.cumsum(count) - count), count)
         across = np.minimum(a[3][i], b[3][j]) - np.maximum(a[2][i], b[2][j])
         near = np.flatnonzero(across > 0)
         i, j, across = i[near], j[near], across[near]

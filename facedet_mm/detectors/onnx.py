@@ -47,7 +47,7 @@ class OnnxDetector:
 
     Example:
         >>> from facedet_mm.zoo import asset_path
-        >>> detector = OnnxDetector(asset_path("yunet_n_dynamic.onnx"))
+        >>> detector = OnnxDetector(asset_path("yunet_n_dynamic.onnx"), score_thr=0.6)
         >>> len(detector.detect(asset_path("solvay_1927.jpg")))
         29
     """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from inspect import signature
+from itertools import accumulate, pairwise
 
 import torch
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule, Scale
 from mmdet.models.dense_heads import AnchorHead
+from mmdet.models.losses import L1Loss, QualityFocalLoss, SmoothL1Loss
 from mmdet.models.utils import multi_apply
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
@@ -16,6 +18,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 NUM_LANDMARKS = 5
+_PER_SIDE_LOSSES = (L1Loss, SmoothL1Loss)
 
 
 @MODELS.register_module()
@@ -33,6 +36,8 @@ class SCRFDHead(AnchorHead):
         use_scale: Whether a learnable scalar per level multiplies the box branch.
         norm_cfg: Norm in the tower.
         loss_landmarks: Loss on landmark offsets in units of the stride.
+        loss_cls: In ``kwargs``: quality focal loss, or one that takes labels, such as focal loss.
+        loss_bbox: In ``kwargs``: an IoU loss, or one per side (L1, SmoothL1), on boxes in units of the stride.
         **kwargs: Those of ``AnchorHead``.
 
     The forward pass gives three lists with one entry a level: score logits (B, A, H, W), box distances
@@ -150,7 +155,10 @@ class SCRFDHead(AnchorHead):
         del batch_img_metas, batch_gt_instances_ignore
         logits = self._flatten(cls_scores, self.cls_out_channels)
         anchors, counts, centres, strides = self._priors(cls_scores)
-        image, anchor, face = self._assign(anchors, counts, batch_gt_instances)
+        assigned = self._assign(anchors, counts, batch_gt_instances)
+        image, anchor = (assigned > 0).nonzero(as_tuple=True)
+        sizes = [len(gt.bboxes) for gt in batch_gt_instances]
+        face = assigned[image, anchor] - 1 + image.new_tensor([0, *accumulate(sizes)])[image]
 
         centre, stride = centres[anchor] / strides[anchor], strides[anchor]
         target = torch.cat([gt.bboxes for gt in batch_gt_instances])[face] / stride
@@ -162,15 +170,19 @@ class SCRFDHead(AnchorHead):
         num_positives = totals[0].clamp(min=1).item()
         weight_total = totals[1].clamp(min=torch.finfo(weight.dtype).eps).item()
 
-        labels = anchor.new_full(logits.shape[:2], self.num_classes)
+        labels = torch.full_like(assigned, self.num_classes)
         labels[image, anchor] = 0
-        scores = logits.new_zeros(logits.shape[:2])
-        scores[image, anchor] = quality
+        classes: Tensor | tuple[Tensor, Tensor] = labels.flatten()
+        if isinstance(self.loss_cls, QualityFocalLoss):
+            scores = logits.new_zeros(assigned.shape)
+            scores[image, anchor] = quality
+            classes = (labels.flatten(), scores.flatten())
+        box_weight = weight[:, None].expand(-1, 4) if isinstance(self.loss_bbox, _PER_SIDE_LOSSES) else weight
         losses = dict(
             loss_cls=self.loss_cls(
-                logits.flatten(0, 1), (labels.flatten(), scores.flatten()), avg_factor=num_positives
+                logits.flatten(0, 1), classes, weight=(assigned >= 0).flatten().float(), avg_factor=num_positives
             ),
-            loss_bbox=self.loss_bbox(boxes, target, weight=weight, avg_factor=weight_total),
+            loss_bbox=self.loss_bbox(boxes, target, weight=box_weight, avg_factor=weight_total),
         )
         if self.loss_landmarks is not None:
             offsets = self._flatten(landmark_preds, 2 * NUM_LANDMARKS)[image, anchor]
@@ -181,20 +193,14 @@ class SCRFDHead(AnchorHead):
             )
         return losses
 
-    def _assign(
-        self, anchors: Tensor, counts: list[int], batch_gt_instances: list[InstanceData]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Image, anchor and face indices of all positives; faces are counted through the whole batch."""
+    def _assign(self, anchors: Tensor, counts: list[int], batch_gt_instances: list[InstanceData]) -> Tensor:
+        """(B, N) int64: 1 + index of the face in its image for positives, 0 for background, −1 for neither."""
+        # mmdet's assigners by IoU do not ask for the levels
+        by_level = "num_level_priors" in signature(self.assigner.assign).parameters
+        levels = dict(num_level_priors=counts) if by_level else {}
         priors = InstanceData(priors=anchors)
-        images, positives, faces, start = [], [], [], 0
-        for i, gt in enumerate(batch_gt_instances):
-            gt_inds = self.assigner.assign(priors, counts, gt).gt_inds
-            positive = gt_inds.nonzero().squeeze(1)
-            images.append(torch.full_like(positive, i))
-            positives.append(positive)
-            faces.append(gt_inds[positive] - 1 + start)
-            start += len(gt.bboxes)
-        return torch.cat(images), torch.cat(positives), torch.cat(faces)
+        assigned = [self.assigner.assign(priors, gt_instances=gt, **levels).gt_inds for gt in batch_gt_instances]
+        return torch.stack(assigned)
 
     @staticmethod
     def _landmark_targets(batch_gt_instances: list[InstanceData]) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ num_workers = 4
 img_scale = (640, 640)
 crop_scales = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadFaceImage'),
     dict(type='LoadFaceAnnotations'),
     dict(type='RandomSquareCrop', scales=crop_scales, size=img_scale[0]),
     dict(type='RandomFaceFlip', prob=0.5),

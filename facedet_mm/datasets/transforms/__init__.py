@@ -6,7 +6,7 @@ from facedet_mm.datasets.transforms.degradation import (
     RandomGaussianBlur,
     RandomJPEG,
 )
-from facedet_mm.datasets.transforms.formatting import LoadFaceAnnotations, PackFaceInputs
+from facedet_mm.datasets.transforms.formatting import LoadFaceAnnotations, LoadFaceImage, PackFaceInputs
 from facedet_mm.datasets.transforms.geometry import KeepRatioResize, RandomFaceFlip, RandomSquareCrop
 from facedet_mm.datasets.transforms.photometric import FacePhotoMetricDistortion
 
@@ -14,6 +14,7 @@ __all__ = [
     "FacePhotoMetricDistortion",
     "KeepRatioResize",
     "LoadFaceAnnotations",
+    "LoadFaceImage",
     "PackFaceInputs",
     "RandomFaceErasing",
     "RandomFaceFlip",
