@@ -69,8 +69,8 @@ def _draw_label(canvas: NDArray[np.uint8], box: NDArray[np.float32], text: str, 
     tag_width, tag_height = full_width * scale + 2 * pad, text_height + 2 * pad
     left = min(max(0.0, float(box[0])), max(0.0, canvas.shape[1] - tag_width))
     top = float(box[1]) - tag_height if box[1] >= tag_height else max(0.0, float(box[1]))
-    corner = np.array([left, top])
-    cv2.rectangle(canvas, _fixed(corner), _fixed(corner + (tag_width, tag_height)), _BOX, -1, cv2.LINE_AA, _SHIFT)
+    start, end = np.array([left, top]), np.array([left + tag_width, top + tag_height])
+    cv2.rectangle(canvas, _fixed(start), _fixed(end), _BOX, -1, cv2.LINE_AA, _SHIFT)
     base = (round(left + pad), round(top + pad + text_height))
     cv2.putText(canvas, text, base, _FONT, scale, _TEXT, max(1, int(1.4 * scale)), cv2.LINE_AA)
 

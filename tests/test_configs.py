@@ -45,7 +45,7 @@ def test_every_config_builds(path):
     config = load_config(path)
     model = build_model(config)
     assert model.bbox_head.num_classes == 1
-    assert config.train_cfg.max_epochs == (36 if "experimental" in path.parts else 640)
+    assert config.train_cfg.max_epochs == (60 if "experimental" in path.parts else 640)
 
 
 @pytest.mark.parametrize("path", FAST, ids=lambda p: str(p.relative_to(ROOT / "configs")))
@@ -60,6 +60,7 @@ def test_every_config_trains_one_iteration(path, picture):
     size = config.train_dataloader.dataset.pipeline[2]["size"]
     assert batch["inputs"][0].shape == (3, size, size)
     assert batch["inputs"][0].dtype == torch.uint8
+    assert model.data_preprocessor(batch, training=True)["inputs"].shape[2:] == (size, size)
     optimizer = build_optim_wrapper(model, config.optim_wrapper)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     losses = model.train_step(batch, optimizer)
@@ -67,6 +68,16 @@ def test_every_config_trains_one_iteration(path, picture):
     assert losses["loss"].item() > 0
     unchanged = [n for n, value in model.named_parameters() if torch.equal(value, before[n]) and value.ndim > 1]
     assert not unchanged
+
+
+def test_pictures_are_padded_with_mid_grey_to_the_test_square_only_when_testing():
+    preprocessor = build_model(ROOT / "configs" / "scrfd_0.5g.py").data_preprocessor
+    data = dict(inputs=[torch.full((3, 300, 640), 255, dtype=torch.uint8)])
+    tested, trained = (preprocessor(data, training)["inputs"] for training in (False, True))
+    assert tested.shape == (1, 3, 640, 640)
+    assert trained.shape == (1, 3, 320, 640)
+    assert (tested[:, :, 300:] == 0).all()
+    assert (tested[:, :, :300] == (255 - 127.5) / 128).all()
 
 
 def head(name):

@@ -4,7 +4,7 @@ _base_ = '../scrfd_2.5g.py'
 train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
 train_pipeline[2].size = 480
 test_pipeline[1].scale = (480, 480)
-model = dict(data_preprocessor=dict(pad_size_divisor=480))
+model = dict(data_preprocessor=dict(test_size=480))
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -158,12 +158,12 @@ def set_test_size(config: Config, size: str | int) -> None:
     if size == "original":
         resizes[0].pop("scale", None)
         resizes[0].scale_factor = 1.0
-        preprocessor.pad_size_divisor = 32
+        preprocessor.test_size = 32
         return
     if not str(size).isdigit() or int(size) == 0 or int(size) % 32:
         raise ModelError(f"--size must be 'original' or a multiple of 32, not {size}")
     resizes[0].scale = (int(size), int(size))
-    preprocessor.pad_size_divisor = int(size)
+    preprocessor.test_size = int(size)
 
 
 def use_tta(config: Config) -> None:
@@ -174,7 +174,7 @@ def use_tta(config: Config) -> None:
     """
     if "tta_pipeline" not in config or "tta_model" not in config:
         raise ModelError(f"{config.filename}: --tta needs tta_pipeline and tta_model in the config")
-    config.model.data_preprocessor.pad_size_divisor = 32
+    config.model.data_preprocessor.test_size = 32
     config.model = ConfigDict(**config.tta_model, module=config.model)
     config.test_dataloader.dataset.pipeline = config.tta_pipeline
 

@@ -21,6 +21,7 @@ from facedet_mm.structures import Faces
 Family = Literal["scrfd", "yunet"]
 
 _STRIDES = (8, 16, 32, 64, 128)
+_MAX_ANCHORS = 4
 _NORMALIZATION = {
     "scrfd": Normalization((127.5, 127.5, 127.5), (128, 128, 128), to_rgb=True),
     "yunet": Normalization((0, 0, 0), (1, 1, 1), to_rgb=False),
@@ -96,6 +97,8 @@ def recognise(
         )
         for count, stride in zip(rows, strides, strict=True)
     )
+    if len({level.num_anchors for level in levels}) != 1:
+        raise ValueError(f"its strides have {', '.join(str(level.num_anchors) for level in levels)} anchors a cell")
     normalization = _NORMALIZATION[family]
     if "mean" in metadata:
         normalization = Normalization(tuple(metadata["mean"]), tuple(metadata["std"]), bool(metadata["to_rgb"]))
@@ -192,6 +195,6 @@ def _stride(rows: int, width: int, height: int) -> int:
     """The smallest stride whose cells hold a whole number of anchors."""
     for stride in _STRIDES:
         cells = (height // stride) * (width // stride)
-        if cells and rows and rows % cells == 0:
+        if cells and rows % cells == 0 and 0 < rows // cells <= _MAX_ANCHORS:
             return stride
     raise ValueError(f"{rows} rows fit no stride of {_STRIDES} for an input of {width} x {height}")

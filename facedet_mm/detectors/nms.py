@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +95,7 @@ def _overlapping(
     counts = np.maximum(last - first, 0)
     ends = np.cumsum(counts)
     cuts = [0, *(np.flatnonzero(np.diff(ends // _PAIRS)) + 1), len(counts)]
-    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, stop in pairwise(cuts):
         count = counts[start:stop]
         i = np.repeat(np.arange(start, stop), count)
         j = np.arange(len(i)) + np.repeat(first[start:stop] - (np.cumsum(count) - count), count)

@@ -1,14 +1,13 @@
 # Everything the SCRFD models share; a size adds the backbone and widths.
 model = dict(
     type='SingleStageDetector',
-    # padding comes after normalisation, so 0 is mid-grey, as in the published weights' training
     data_preprocessor=dict(
-        type='DetDataPreprocessor',
+        type='FaceDataPreprocessor',
         mean=[127.5, 127.5, 127.5],
         std=[128.0, 128.0, 128.0],
         bgr_to_rgb=True,
-        pad_value=0,
-        pad_size_divisor=640),
+        pad_size_divisor=32,
+        test_size=640),
     neck=dict(type='PAFPN', start_level=1, add_extra_convs='on_output', num_outs=3),
     bbox_head=dict(
         type='SCRFDHead',

@@ -1,9 +1,8 @@
 """Robustness augmentation: pictures as bad cameras, networks and light make them."""
 
-# ruff: noqa: NPY002  (mmengine seeds the legacy generator in every worker)
-
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ class _RandomDegradation(BaseTransform):
 
     @cache_randomness
     def _draw(self) -> float | None:
-        return np.random.uniform(self.low, self.high) if np.random.rand() < self.prob else None
+        return random.uniform(self.low, self.high) if random.random() < self.prob else None
 
     def _degrade(self, image: Image, strength: float) -> Image:
         raise NotImplementedError
@@ -74,7 +73,7 @@ class RandomJPEG(_RandomDegradation):
 
     @cache_randomness
     def _draw(self) -> int | None:
-        return np.random.randint(self.low, self.high + 1) if np.random.rand() < self.prob else None
+        return random.randint(self.low, self.high) if random.random() < self.prob else None
 
     def _degrade(self, image: Image, strength: float) -> Image:
         return recompress(image, int(strength))

@@ -107,8 +107,9 @@ class PackFaceInputs(PackDetInputs):
 def _instances(columns: dict[str, Any], chosen: NDArray[np.bool_]) -> InstanceData:
     instances = InstanceData()
     for name, column in columns.items():
-        if name == "bboxes":
-            instances[name] = HorizontalBoxes(torch.from_numpy(column.numpy()[chosen]), clone=False)
+        if isinstance(column, HorizontalBoxes):
+            value = HorizontalBoxes(torch.from_numpy(column.numpy()[chosen]), clone=False)
         else:
-            instances[name] = torch.from_numpy(column[chosen])
+            value = torch.from_numpy(column[chosen])
+        instances.set_field(value, name)
     return instances

@@ -1,10 +1,9 @@
 """Transforms that move faces: square crop, resize, flip."""
 
-# ruff: noqa: NPY002  (mmengine seeds the legacy generator in every worker)
-
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,13 +90,13 @@ class RandomSquareCrop(BaseTransform):
     ) -> tuple[tuple[float, float], int]:
         """Left and top of the square, and its side, in pixels of the picture."""
         width, height = image_size
-        side = max(1, int(self.scales[np.random.randint(len(self.scales))] * min(width, height)))
+        side = max(1, int(random.choice(self.scales) * min(width, height)))
         pitch = side / (self.size or side)
         for _ in range(self.attempts):
             start = _random_start(width, side, pitch), _random_start(height, side, pitch)
             if not len(centres) or _inside(centres, start, side).any():
                 return start, side
-        x, y = centres[np.random.randint(len(centres))]
+        x, y = random.choice(centres.tolist())
         return (_start_around(x, width, side, start[0]), _start_around(y, height, side, start[1])), side
 
     def __repr__(self) -> str:
@@ -115,8 +114,8 @@ def _inside(centres: NDArray[np.float32], start: tuple[float, float], side: int)
 def _random_start(length: int, side: int, pitch: float) -> float:
     """Start of a span of ``side`` inside 0…``length``, or around it in steps of ``pitch`` where it is longer."""
     if side <= length:
-        return float(np.random.randint(length - side + 1))
-    return -pitch * np.random.randint(int((side - length) / pitch) + 1)
+        return float(random.randint(0, length - side))
+    return -pitch * random.randint(0, int((side - length) / pitch))
 
 
 def _start_around(centre: float, length: int, side: int, start: float) -> float:
@@ -124,7 +123,7 @@ def _start_around(centre: float, length: int, side: int, start: float) -> float:
     if side > length:
         return start
     first, last = math.floor(centre - side) + 1, math.ceil(centre) - 1
-    return float(np.clip(np.random.randint(first, max(first, last) + 1), 0, length - side))
+    return float(min(max(random.randint(first, max(first, last)), 0), length - side))
 
 
 @TRANSFORMS.register_module()
@@ -179,7 +178,7 @@ class RandomFaceFlip(BaseTransform):
         if not results["flip"]:
             return results
         width = results["img"].shape[1]
-        results["img"] = cv2.flip(results["img"], 1)
+        results["img"] = cv2.flip(results["img"], 1, dst=results["img"])
         if "gt_bboxes" in results:
             boxes = results["gt_bboxes"].numpy()
             boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
@@ -192,7 +191,7 @@ class RandomFaceFlip(BaseTransform):
 
     @cache_randomness
     def _draw(self) -> bool:
-        return np.random.rand() < self.prob
+        return random.random() < self.prob
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(prob={self.prob})"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+from mmcv.transforms.utils import cache_randomness
 from mmdet.datasets.transforms import PhotoMetricDistortion
 from mmdet.registry import TRANSFORMS
 
@@ -17,6 +19,22 @@ class FacePhotoMetricDistortion(PhotoMetricDistortion):
     Draws the same random numbers. The result is that of the parent, rounded, where the parent stays within
     0…255 between its steps; values beyond are clipped, where the parent carries them on as floats.
     """
+
+    @cache_randomness
+    def _random_flags(self) -> tuple[Any, ...]:
+        return (
+            random.getrandbits(1),
+            random.getrandbits(1),
+            random.getrandbits(1),
+            random.getrandbits(1),
+            random.getrandbits(1),
+            self.swap_channels and random.getrandbits(1),
+            random.uniform(-self.brightness_delta, self.brightness_delta),
+            random.uniform(self.contrast_lower, self.contrast_upper),
+            random.uniform(self.saturation_lower, self.saturation_upper),
+            random.uniform(-self.hue_delta, self.hue_delta),
+            random.sample(range(3), 3),
+        )
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Distorts ``img`` (uint8)."""

@@ -1,0 +1,122 @@
+"""``Faces``: a value that cannot be built wrong and does not change."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from facedet_mm import Faces
+
+BOXES = [[0, 1, 10, 21], [5, 5, 9, 9], [2, 3, 4, 5]]
+SCORES = [0.5, 0.75, 0.25]
+LANDMARKS = np.arange(30).reshape(3, 5, 2)
+
+
+@pytest.fixture
+def faces() -> Faces:
+    return Faces(BOXES, SCORES, LANDMARKS, [7, -1, 9])
+
+
+def test_columns_have_the_types_that_the_docstring_promises(faces: Faces) -> None:
+    assert [c.dtype for c in (faces.boxes, faces.scores, faces.landmarks, faces.track_ids)] == [
+        np.float32, np.float32, np.float32, np.int64,
+    ]  # fmt: skip
+    assert faces.landmarks.shape == (3, 5, 2)
+    assert len(faces) == 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (([[0, 0, 1]], [0.5]), r"boxes must have shape \(1, 4\), not \(1, 3\)"),
+        (([[0, 0, 1, 1]], [0.5, 0.6]), r"boxes must have shape \(2, 4\), not \(1, 4\)"),
+        (([[0, 0, 1, 1]], [[0.5]]), r"scores must have shape"),
+        (([[0, 0, 1, 1]], 0.5), r"scores must have shape"),
+        (([[0, 0, 1, 1]], [0.5], np.zeros((1, 10))), r"landmarks must have shape \(1, 5, 2\), not \(1, 10\)"),
+        (([[0, 0, 1, 1]], [0.5], None, [1, 2]), r"track_ids must have shape \(1\), not \(2,\)"),
+        ((np.zeros((0, 4)), [0.5]), r"boxes must have shape \(1, 4\)"),
+    ],
+)
+def test_columns_that_do_not_agree_are_refused_by_name(columns: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Faces(*columns)
+
+
+def test_a_change_of_the_callers_array_does_not_reach_the_faces() -> None:
+    boxes = np.array(BOXES, np.float32)
+    faces = Faces(boxes, SCORES)
+    boxes[:] = -1
+    assert faces.boxes.tolist() == BOXES
+
+
+def test_columns_and_attributes_cannot_be_written(faces: Faces) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        faces.boxes[0, 0] = 3
+    with pytest.raises(AttributeError):
+        faces.scores = np.zeros(3)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [
+        (1, [1]),
+        (-1, [2]),
+        (np.int64(0), [0]),
+        (slice(1, None), [1, 2]),
+        (slice(None, None, -1), [2, 1, 0]),
+        ([2, 0], [2, 0]),
+        (np.array([True, False, True]), [0, 2]),
+        ([False, False, False], []),
+        ([], []),
+    ],
+)
+def test_an_index_selects_the_same_rows_of_every_column(faces: Faces, index: object, rows: list[int]) -> None:
+    chosen = faces[index]  # type: ignore[index]
+    assert chosen.boxes.tolist() == [BOXES[r] for r in rows]
+    assert chosen.scores.tolist() == [SCORES[r] for r in rows]
+    assert chosen.landmarks.tolist() == LANDMARKS[rows].tolist()
+    assert chosen.track_ids.tolist() == [[7, -1, 9][r] for r in rows]
+
+
+def test_a_face_that_is_not_there_is_an_index_error(faces: Faces) -> None:
+    for index in (3, -4):
+        with pytest.raises(IndexError, match="of 3"):
+            faces[index]
+
+
+def test_iteration_gives_single_faces_in_order_and_ends(faces: Faces) -> None:
+    assert [(len(face), face.scores.item()) for face in faces] == [(1, 0.5), (1, 0.75), (1, 0.25)]
+
+
+def test_concatenation_keeps_only_columns_that_all_parts_have(faces: Faces) -> None:
+    joined = Faces.concatenate([faces, Faces(BOXES[:1], SCORES[:1], LANDMARKS[:1])])
+    assert joined.boxes.tolist() == [*BOXES, BOXES[0]]
+    assert joined.landmarks.tolist() == [*LANDMARKS.tolist(), LANDMARKS[0].tolist()]
+    assert joined.track_ids is None
+    assert len(Faces.concatenate([])) == 0
+
+
+def test_no_faces_keep_their_shapes() -> None:
+    for faces in (Faces.empty(landmarks=True), Faces([], [], [], []), Faces(BOXES, SCORES, LANDMARKS)[:0]):
+        assert (faces.boxes.shape, faces.scores.shape, faces.landmarks.shape) == ((0, 4), (0,), (0, 5, 2))
+    assert Faces.empty().landmarks is None
+
+
+def test_scaling_stretches_x_and_y_apart(faces: Faces) -> None:
+    scaled = faces.scale(2, 0.5)
+    assert scaled.boxes[0].tolist() == [0, 0.5, 20, 10.5]
+    assert scaled.landmarks[0, :2].tolist() == [[0, 0.5], [4, 1.5]]
+    assert scaled.scores.tolist() == SCORES
+    assert scaled.track_ids.tolist() == [7, -1, 9]
+
+
+@pytest.mark.parametrize("columns", [2, 3, 4])
+def test_json_holds_everything_and_comes_back(faces: Faces, columns: int) -> None:
+    part = Faces(*[faces.boxes, faces.scores, faces.landmarks, faces.track_ids][:columns])
+    data = json.loads(part.to_json())
+    assert list(data) == ["boxes", "scores", "landmarks", "track_ids"][:columns]
+    back = Faces.from_dict(data)
+    assert back.to_dict() == part.to_dict()
+    assert back.boxes.tolist() == BOXES
