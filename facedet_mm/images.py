@@ -126,10 +126,9 @@ def _png_ends(data: bytes) -> bool:
     """Whether the chunks of a PNG run up to a complete ``IEND``."""
     position = 8
     while position + 12 <= len(data):
-        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         if data[position + 4 : position + 8] == b"IEND":
-            return end <= len(data)
-        position = end
+            return True
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
     return False
 
 

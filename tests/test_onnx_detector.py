@@ -52,6 +52,7 @@ class TestLetterbox:
             ((1024, 768), 640, (640, 480), (640, 640)),
             ((768, 1024), 640, (480, 640), (640, 640)),
             ((1024, 683), 640, (640, 427), (640, 640)),  # 426.875
+            ((683, 1024), 640, (427, 640), (640, 640)),
             ((100, 50), 640, (640, 320), (640, 640)),
             ((1, 1), 640, (640, 640), (640, 640)),
             ((20000, 10), 640, (640, 1), (640, 640)),  # 0.32
@@ -155,6 +156,7 @@ class TestDecoding:
                 shapes = [((1,) if batch_axis else ()) + outputs[i].shape for i in order]
                 head = recognise(shapes, 640, 384)
                 assert head.family == family
+                assert head.normalization == (SCRFD_NORMALIZATION if family == "scrfd" else YUNET_NORMALIZATION)
                 assert [(level.stride, level.num_anchors) for level in head.levels] == [
                     (s, anchors) for s in (8, 16, 32)
                 ]

@@ -79,7 +79,7 @@ def _targets(images: Sequence[Path], folder: Path) -> list[Path]:
     taken: set[str] = set()
     targets = []
     for image in images:
-        suffix = image.suffix if cv2.haveImageWriter(f"x{image.suffix}") else ".png"
+        suffix = image.suffix if _can_write(image.suffix) else ".png"
         name, number = image.stem + suffix, 1
         while name.lower() in taken:  # lower: some file systems don't tell cases apart
             number += 1
@@ -91,6 +91,13 @@ def _targets(images: Sequence[Path], folder: Path) -> list[Path]:
         if target.resolve() in originals:
             raise FaceDetError(f"--out {folder} would overwrite {target}; choose another folder")
     return targets
+
+
+def _can_write(suffix: str) -> bool:
+    try:
+        return bool(cv2.haveImageWriter(f"x{suffix}"))
+    except cv2.error:  # a codec that is switched off, as EXR
+        return False
 
 
 def _write_picture(path: Path, image: NDArray[np.uint8]) -> None:

@@ -70,8 +70,8 @@ def _survivors(columns: NDArray[np.float32], iou_thr: float) -> NDArray[np.bool_
         waiting = np.zeros(len(along), bool)
         waiting[worse] = True
         dropped[worse[~waiting[better]]] = True
-        open_ = waiting[better] & ~dropped[better] & ~dropped[worse]
-        better, worse = better[open_], worse[open_]
+        undecided = ~(dropped[better] | dropped[worse])
+        better, worse = better[undecided], worse[undecided]
     return ~dropped
 
 

@@ -178,7 +178,7 @@ class RandomFaceFlip(BaseTransform):
         if not results["flip"]:
             return results
         width = results["img"].shape[1]
-        results["img"] = cv2.flip(results["img"], 1, dst=results["img"])
+        results["img"] = cv2.flip(results["img"], 1)
         if "gt_bboxes" in results:
             boxes = results["gt_bboxes"].numpy()
             boxes[:, [0, 2]] = width - boxes[:, [2, 0]]

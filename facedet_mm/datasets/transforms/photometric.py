@@ -16,19 +16,31 @@ from facedet_mm.datasets.imaging import distort_colors
 class FacePhotoMetricDistortion(PhotoMetricDistortion):
     """:class:`mmdet.datasets.transforms.PhotoMetricDistortion` on uint8 pictures, several times as fast.
 
-    Draws the same random numbers. The result is that of the parent, rounded, where the parent stays within
-    0…255 between its steps; values beyond are clipped, where the parent carries them on as floats.
+    Draws from the same distributions, by way of ``random``. The result is that of the parent, rounded, where the parent
+    stays within 0…255 between its steps; values beyond are clipped, where the parent carries them on as floats.
+
+    Args:
+        **kwargs: of :class:`mmdet.datasets.transforms.PhotoMetricDistortion`.
+
+    Raises:
+        ValueError: ``hue_delta`` is above 30 degrees.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.hue_delta > 30:
+            raise ValueError(f"hue_delta must be at most 30 degrees, not {self.hue_delta}")
 
     @cache_randomness
     def _random_flags(self) -> tuple[Any, ...]:
+        mode, brightness, contrast, saturation, hue, swap = (random.getrandbits(1) for _ in range(6))
         return (
-            random.getrandbits(1),
-            random.getrandbits(1),
-            random.getrandbits(1),
-            random.getrandbits(1),
-            random.getrandbits(1),
-            self.swap_channels and random.getrandbits(1),
+            mode,
+            brightness,
+            contrast,
+            saturation,
+            hue,
+            swap and self.swap_channels,
             random.uniform(-self.brightness_delta, self.brightness_delta),
             random.uniform(self.contrast_lower, self.contrast_upper),
             random.uniform(self.saturation_lower, self.saturation_upper),

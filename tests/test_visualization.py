@@ -1,0 +1,103 @@
+"""Drawing: where lines lie, that the picture is left alone, and that nothing is too small or too far out."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from facedet_mm import Faces
+from facedet_mm.errors import ImageError
+from facedet_mm.visualization import draw_faces
+
+
+def changed(image: np.ndarray, faces: Faces) -> np.ndarray:
+    """(H, W) bool: pixels that drawing changed visibly."""
+    return np.abs(draw_faces(image, faces).astype(int) - image).max(axis=2) > 40
+
+
+@pytest.fixture
+def grey() -> np.ndarray:
+    return np.full((400, 600, 3), 128, np.uint8)
+
+
+def test_lines_lie_on_the_box_and_its_inside_stays_visible(grey: np.ndarray) -> None:
+    mask = changed(grey, Faces([[100, 150, 200, 300]], [0.9]))
+    assert mask[150:301, [100, 200]].all()
+    assert mask[[150, 300], 100:201].all()
+    assert not mask[155:296, 105:196].any()
+    assert not mask[305:].any()
+    assert not mask[:, 205:].any()
+
+
+def test_the_score_stands_above_the_box_or_inside_where_there_is_no_room(grey: np.ndarray) -> None:
+    above = changed(grey, Faces([[100, 150, 200, 300]], [0.9]))
+    assert above[135:149, 102:120].any()
+    top = changed(grey, Faces([[100, 0, 200, 300]], [0.9]))
+    assert top[3:10, 102:120].any()
+
+
+def test_landmarks_are_dots_at_their_places_in_three_colors(grey: np.ndarray) -> None:
+    points = [[130, 190], [170, 190], [150, 220], [135, 260], [165, 260]]
+    drawn = draw_faces(grey, Faces([[100, 150, 200, 300]], [0.9], [points]))
+    colors = [tuple(drawn[y, x]) for x, y in points]
+    assert (128, 128, 128) not in colors
+    assert colors[0] == colors[1]
+    assert colors[3] == colors[4]
+    assert len(set(colors)) == 3
+
+
+def test_the_picture_is_not_changed(grey: np.ndarray) -> None:
+    before = grey.copy()
+    drawn = draw_faces(grey, Faces([[10, 10, 90, 90]], [0.9]))
+    assert np.array_equal(grey, before)
+    assert drawn.shape == grey.shape
+    assert np.array_equal(draw_faces(grey, Faces.empty(landmarks=True)), before)
+
+
+def test_a_tiny_face_gets_a_thin_box_and_neither_text_nor_dots(grey: np.ndarray) -> None:
+    big = cv2.resize(grey, (3840, 2160))
+    face = Faces([[1000, 1000, 1010, 1010]], [0.9], [np.full((5, 2), 1005.0)])
+    mask = changed(big, face)
+    assert 20 < mask.sum() < 150
+    assert not mask[1003:1008, 1003:1008].any()
+    assert not mask[:998].any()
+
+
+def test_lines_and_text_grow_with_the_picture() -> None:
+    def line_width(scale: int) -> int:
+        image = np.full((400 * scale, 600 * scale, 3), 128, np.uint8)
+        box = np.array([[100, 150, 300, 350]]) * scale
+        return int(changed(image, Faces(box, [0.9]))[300 * scale, : 200 * scale].sum())
+
+    assert 1 <= line_width(1) <= 3
+    assert 3 * line_width(1) <= line_width(6) <= 20
+
+
+@pytest.mark.parametrize("far", [1e5, 1e12, 3e38])
+def test_faces_far_outside_do_no_harm(grey: np.ndarray, far: float) -> None:
+    boxes = [[-far, -far, far, far], [far, far, far * 1.1, far * 1.1], [-far, 50, 300, 120]]
+    drawn = draw_faces(grey, Faces(boxes, [0.9, 0.8, 0.7], np.full((3, 5, 2), -far)))
+    assert (drawn[120, 10:290] != 128).any()
+
+
+def test_the_better_face_is_on_top(grey: np.ndarray) -> None:
+    low, high = [100, 150, 200, 300], [100, 158, 200, 300]
+    points = np.full((5, 2), 400.0)
+    alone = draw_faces(grey, Faces([high], [0.9], [points]))
+    both = draw_faces(grey, Faces([high, low], [0.9, 0.5], [points, points]))
+    assert np.array_equal(both[146:156, 106:124], alone[146:156, 106:124])
+
+
+def test_seven_hundred_faces_and_pictures_of_every_kind_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 1000, (700, 2))
+    faces = Faces(np.hstack([corners, corners + rng.uniform(5, 60, (700, 1))]), rng.random(700))
+    for shape in [(1150, 2048), (200, 150), (1, 1), (1000, 1000, 4), (10, 20000, 3)]:
+        image = rng.integers(0, 256, shape, np.uint8)
+        assert draw_faces(image, faces).shape == (*shape[:2], 3)
+
+
+def test_what_is_no_picture_is_refused() -> None:
+    with pytest.raises(ImageError, match="uint8"):
+        draw_faces(np.zeros((4, 4, 3)), Faces.empty())  # type: ignore[arg-type]
