@@ -158,6 +158,19 @@ def test_the_reader_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_examples_of_the_documentation_are_three_formats_of_the_same_faces(write):
+    text = (Path(__file__).resolve().parents[1] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    examples = [block for block in re.findall(r"```\n(.*?)```", text, re.DOTALL) if "beach 01.jpg" in block]
+    assert len(examples) == 3
+    for example in examples:
+        first = read_annotations(write(example))[0]
+        assert first.name == "holiday/beach 01.jpg"
+        assert first.boxes.tolist() == [[120, 84, 160, 136], [310, 90, 319, 101]]
+        if first.landmarks is not None:
+            assert first.landmarks[0, 2].tolist() == [140, 114]
+            assert first.landmark_weights.tolist() == [[1] * 5, [0] * 5]
+
+
 def test_the_official_files_hold_what_their_authors_published(data, tmp_path):
     with zipfile.ZipFile(data / "wider" / "wider_face_split.zip") as archive:
         archive.extractall(tmp_path)

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; gives the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid text
-    cv2.setLogLevel(0)  # our own message says it better
+    _silence_opencv()  # our own message says it better
     if args.json and args.json.is_dir():
         raise FaceDetError(f"--json {args.json} is a folder; give a file")
     targets = _targets(args.images, args.out) if args.out else [None] * len(args.images)
@@ -72,6 +72,11 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         print(f"facedet detect: {failed} of {len(args.images)} pictures failed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _silence_opencv() -> None:
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, 5
+    set_level(0)
 
 
 def _targets(images: Sequence[Path], folder: Path) -> list[Path]:
