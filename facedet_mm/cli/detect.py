@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _silence_opencv() -> None:
-    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, 5
+    opencv: Any = cv2  # version 4 has the function here, 5 there
+    set_level = getattr(opencv, "setLogLevel", None) or opencv.utils.logging.setLogLevel
     set_level(0)
 
 
