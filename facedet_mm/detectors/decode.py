@@ -7,8 +7,9 @@ point a cell; centre offset and log size). What an output means is told from its
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -34,14 +35,12 @@ class Level:
 
     Attributes:
         stride: pixels between two cells.
-        num_anchors: anchors at each cell.
         scores: indices of the outputs whose values make the score: one for SCRFD, two for YuNet.
         boxes: index of the box output.
         landmarks: index of the landmark output, ``None`` without landmarks.
     """
 
     stride: int
-    num_anchors: int
     scores: tuple[int, ...]
     boxes: int
     landmarks: int | None
@@ -49,10 +48,18 @@ class Level:
 
 @dataclass(frozen=True)
 class Head:
-    """How to read a network's outputs and feed its input."""
+    """How to read a network's outputs and feed its input.
+
+    Attributes:
+        family: how boxes are decoded.
+        levels: by ascending stride.
+        num_anchors: anchors at each cell of every level.
+        normalization: of the input.
+    """
 
     family: Family
     levels: tuple[Level, ...]
+    num_anchors: int
     normalization: Normalization
 
     @property
@@ -87,22 +94,18 @@ def recognise(
     family: Family = metadata.get("layout") or ("scrfd" if len(groups[rows[0]][1]) == 1 else "yunet")
     if family not in _NORMALIZATION:
         raise ValueError(f"its layout is {family!r}")
+    cells = [(height // stride) * (width // stride) for stride in strides]
+    anchors = {count / cell for count, cell in zip(rows, cells, strict=True)}
+    if len(anchors) != 1:
+        raise ValueError(f"its strides {strides} have {rows} rows, not one number of anchors a cell")
     levels = tuple(
-        Level(
-            stride=stride,
-            num_anchors=count // ((height // stride) * (width // stride)),
-            scores=tuple(groups[count][1]),
-            boxes=groups[count][4][0],
-            landmarks=groups[count][10][0] if groups[count][10] else None,
-        )
-        for count, stride in zip(rows, strides, strict=True)
+        Level(stride, tuple(group[1]), group[4][0], group[10][0] if group[10] else None)
+        for stride, group in zip(strides, (groups[count] for count in rows), strict=True)
     )
-    if len({level.num_anchors for level in levels}) != 1:
-        raise ValueError(f"its strides have {', '.join(str(level.num_anchors) for level in levels)} anchors a cell")
     normalization = _NORMALIZATION[family]
     if "mean" in metadata:
         normalization = Normalization(tuple(metadata["mean"]), tuple(metadata["std"]), bool(metadata["to_rgb"]))
-    return Head(family, levels, normalization)
+    return Head(family, levels, int(anchors.pop()), normalization)
 
 
 def to_faces(
@@ -147,34 +150,41 @@ def decode(
         Boxes (K, 4) x1 y1 x2 y2, scores (K,) of at most 1 and landmarks (K, 5, 2) or ``None``, all float32, in
         pixels of the input, unclipped.
     """
-    columns = 14 if head.levels[0].landmarks is not None else 4
-    found = [np.zeros((0, 4 + columns), np.float32)]
-    for level in head.levels:
-        scores = _scores(outputs, level)
-        rows = np.flatnonzero(scores > score_thr)
-        if rows.size:
-            y, x = np.divmod(rows // level.num_anchors, width // level.stride)
-            part = np.empty((rows.size, 4 + columns), np.float32)
-            part[:, 0], part[:, 1], part[:, 2], part[:, 3] = scores[rows], x, y, level.stride
-            part[:, 4:8] = outputs[level.boxes][rows]
-            if level.landmarks is not None:
-                part[:, 8:] = outputs[level.landmarks][rows]
-            found.append(part)
-    table = np.concatenate(found)
-    stride = table[:, 3:4]
-    boxes = (_scrfd_boxes if head.family == "scrfd" else _yunet_boxes)(table[:, 1:3], table[:, 4:8]) * stride
-    scores = np.minimum(table[:, 0], 1)
-    if columns == 4:
-        return boxes, scores, None
-    landmarks = (table[:, 8:].reshape(-1, 5, 2) + table[:, None, 1:3]) * stride[:, None]
-    return boxes, scores, landmarks
+    scores = _scores(head, outputs)
+    rows = np.flatnonzero(scores > score_thr)
+    sizes = [len(outputs[level.boxes]) for level in head.levels]
+    ends = np.cumsum(sizes)
+    of_level = np.searchsorted(ends, rows, side="right")
+    local = rows - (ends - sizes)[of_level]
+    strides = np.array([level.stride for level in head.levels])[of_level]
+    y, x = np.divmod(local // head.num_anchors, width // strides)
+    cells = np.array([x, y], np.float32).T
+    scale = strides.astype(np.float32)[:, None]
+    cuts = [0, *np.searchsorted(rows, ends)]
+
+    def gather(indices: Iterable[int]) -> NDArray[np.float32]:
+        parts = zip(indices, pairwise(cuts), strict=True)
+        return np.concatenate([outputs[index][local[start:stop]] for index, (start, stop) in parts])
+
+    decode_boxes = _scrfd_boxes if head.family == "scrfd" else _yunet_boxes
+    boxes = decode_boxes(cells, gather(level.boxes for level in head.levels)) * scale
+    found = np.minimum(scores[rows], 1)
+    landmark_outputs = [level.landmarks for level in head.levels if level.landmarks is not None]
+    if not landmark_outputs:
+        return boxes, found, None
+    landmarks = gather(landmark_outputs).reshape(-1, 5, 2)
+    return boxes, found, (landmarks + cells[:, None]) * scale[:, None]
 
 
-def _scores(outputs: Sequence[NDArray[np.float32]], level: Level) -> NDArray[np.float32]:
-    if len(level.scores) == 1:
-        return outputs[level.scores[0]].reshape(-1)
-    first, second = (outputs[index].reshape(-1).clip(0, 1) for index in level.scores)
-    scores: NDArray[np.float32] = np.sqrt(first * second)
+def _scores(head: Head, outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The scores of all anchors, level after level."""
+    indices = zip(*(level.scores for level in head.levels), strict=True)
+    factors = [np.concatenate([outputs[index] for index in factor]) for factor in indices]
+    if len(factors) == 1:
+        return factors[0].reshape(-1)
+    for factor in factors:
+        np.minimum(np.maximum(factor, 0, out=factor), 1, out=factor)
+    scores: NDArray[np.float32] = np.sqrt(factors[0] * factors[1]).reshape(-1)
     return scores
 
 

@@ -109,8 +109,10 @@ def make_blob(
     points of WIDER FACE Hard AP.
     """
     width, height = boxes[0].canvas
-    blob = np.zeros((len(images), 3, height, width), np.float32)
+    blob = np.empty((len(images), 3, height, width), np.float32)
     for planes, image, box in zip(blob, images, boxes, strict=True):
+        planes[:, box.resized[1] :] = 0
+        planes[:, : box.resized[1], box.resized[0] :] = 0
         same = box.resized == box.picture
         channels = cv2.split(image if same else cv2.resize(image, box.resized, interpolation=cv2.INTER_LINEAR))
         for plane, channel, table in zip(

@@ -156,6 +156,8 @@ def _open_session(path: Path, device: str | None, threads: int | None) -> ort.In
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
+    # Between two runs ONNX Runtime's threads would spin on the cores that decode and resize the next picture.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common base

@@ -22,4 +22,10 @@ model = dict(
         loss_bbox=dict(type='DIoULoss', loss_weight=2.0),
         loss_landmarks=dict(type='SmoothL1Loss', beta=1 / 9, loss_weight=0.1)),
     train_cfg=dict(assigner=dict(type='SparseATSSAssigner', topk=9)),
-    test_cfg=dict(nms_pre=-1, score_thr=0.02, nms=dict(type='nms', iou_threshold=0.45), max_per_img=20000))
+    # boxes that lie wholly in the padding are clipped to nothing and dropped
+    test_cfg=dict(
+        nms_pre=-1,
+        min_bbox_size=0,
+        score_thr=0.02,
+        nms=dict(type='nms', iou_threshold=0.45),
+        max_per_img=20000))
