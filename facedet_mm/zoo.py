@@ -62,7 +62,7 @@ def find_model(name: str) -> ZooModel:
     if name in MODELS:
         return MODELS[name]
     close = difflib.get_close_matches(name, MODELS, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f"; did you mean {close[0]}?" if close else "."
     raise ModelError(f"unknown model {name!r}{hint} Known: {', '.join(MODELS)}, an .onnx file or a .py config")
 
 

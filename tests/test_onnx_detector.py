@@ -104,7 +104,7 @@ def random_outputs(family: str, width: int, height: int, anchors: int, seed: int
     rows = [(width // s) * (height // s) * anchors for s in (8, 16, 32)]
     kinds = [1, 4, 10] if family == "scrfd" else [1, 1, 4, 10]
     return [
-        (rng.random((n, 1)) ** 8 * 1.1 if d == 1 else rng.normal(1, 1, (n, d))).astype(np.float32)
+        (rng.random((n, 1)) ** 8 * 1.3 - 0.1 if d == 1 else rng.normal(1, 1, (n, d))).astype(np.float32)
         for d in kinds
         for n in rows
     ]
@@ -410,7 +410,13 @@ class TestFiles:
         found = build_detector(shifted, input_size="original").detect(dim[:463])
         assert len(found) > 5
         assert same(found, build_detector().detect(brighter), pixels=0.5)
-        for broken in ({"layout": "dets"}, {**own, "strides": [8, 16]}, {**own, "mean": [0, 0, 0]}):
+        for broken in (
+            {"layout": "dets"},
+            {**own, "strides": [8, 16]},
+            {**own, "strides": [4, 8, 16]},
+            {**own, "strides": [64, 128, 256]},
+            {**own, "mean": [0, 0, 0]},
+        ):
             with pytest.raises(ModelError, match=r"own\.onnx is no face detector that is known"):
                 build_detector(with_metadata(**broken))
 

@@ -83,8 +83,7 @@ def distort_colors(
     if saturation != 1:
         _saturate(planes, saturation)
     if hue:
-        planes = _turn_hue(planes, hue, channels)
-        rows = planes.reshape(rows.shape)
+        _turn_hue(planes, hue, channels)
     _linear(rows, late, 0.0, out=rows)
     return planes.transpose(1, 2, 0)
 
@@ -110,14 +109,15 @@ def _saturate(planes: Planes, factor: float) -> None:
         for plane in planes:
             cv2.addWeighted(plane, factor, top, 1 - factor, 0.0, dst=plane)
         return
-    limit = cv2.divide(top, top - bottom, scale=255 / factor)  # in 255ths of factor; saturates at 255
+    spread = np.subtract(top, bottom, out=bottom)
+    limit = cv2.divide(top, spread, dst=spread, scale=255 / factor)  # in 255ths of factor; saturates at 255
     np.subtract(top, planes, out=planes)
     for distance in planes:
         cv2.multiply(distance, limit, dst=distance, scale=factor / 255)
         cv2.subtract(top, distance, dst=distance)
 
 
-def _turn_hue(planes: Planes, degrees: float, channels: Sequence[int]) -> Planes:
+def _turn_hue(planes: Planes, degrees: float, channels: Sequence[int]) -> None:
     """Turns the HSV hue by at most 30 degrees.
 
     Around the colour circle a channel rises from the smallest value to the largest, stays, falls and stays, a
@@ -126,18 +126,18 @@ def _turn_hue(planes: Planes, degrees: float, channels: Sequence[int]) -> Planes
     once the next one has risen to the largest. Subtraction that ends at 0 settles all other cases.
     """
     top, bottom = _extremes(planes)
-    turn = cv2.convertScaleAbs(top - bottom, alpha=abs(degrees) / 60)
-    low, high = bottom + turn, top - turn
+    high = top - bottom
+    turn = cv2.convertScaleAbs(high, alpha=abs(degrees) / 60)
+    low = bottom + turn
+    np.subtract(top, turn, out=high)
     step = -1 if degrees > 0 else 1  # the circle goes red, green, blue; channels 2, 1, 0
-    place = {int(channel): i for i, channel in enumerate(channels)}
-    turned, left = np.empty_like(planes), np.empty_like(top)
-    for channel, i in place.items():
-        plane, following = turned[i], planes[place[(channel + step) % 3]]
-        cv2.add(planes[i], cv2.subtract(low, following, dst=left), dst=plane)
+    first, second, third = (planes[list(channels).index(i * step % 3)] for i in range(3))
+    left = turn  # its memory: low and high hold all that is needed of it
+    for plane, following in ((first, second), (second, third), (third, first.copy())):
+        cv2.add(plane, cv2.subtract(low, following, dst=left), dst=plane)
         np.minimum(plane, top, out=plane)
         cv2.subtract(plane, cv2.subtract(following, high, dst=left), dst=plane)
         np.maximum(plane, bottom, out=plane)
-    return turned
 
 
 def _extremes(planes: Planes) -> tuple[Planes, Planes]:

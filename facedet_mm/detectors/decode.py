@@ -96,7 +96,7 @@ def recognise(
         raise ValueError(f"its layout is {family!r}")
     cells = [(height // stride) * (width // stride) for stride in strides]
     anchors = {count / cell for count, cell in zip(rows, cells, strict=True)}
-    if len(anchors) != 1:
+    if len(anchors) != 1 or not min(anchors).is_integer() or min(anchors) < 1:
         raise ValueError(f"its strides {strides} have {rows} rows, not one number of anchors a cell")
     levels = tuple(
         Level(stride, tuple(group[1]), group[4][0], group[10][0] if group[10] else None)
@@ -180,12 +180,12 @@ def _scores(head: Head, outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.fl
     """The scores of all anchors, level after level."""
     indices = zip(*(level.scores for level in head.levels), strict=True)
     factors = [np.concatenate([outputs[index] for index in factor]) for factor in indices]
-    if len(factors) == 1:
-        return factors[0].reshape(-1)
-    for factor in factors:
-        np.minimum(np.maximum(factor, 0, out=factor), 1, out=factor)
-    scores: NDArray[np.float32] = np.sqrt(factors[0] * factors[1]).reshape(-1)
-    return scores
+    scores: NDArray[np.float32] = factors[0]
+    if len(factors) == 2:
+        for factor in factors:
+            np.minimum(np.maximum(factor, 0, out=factor), 1, out=factor)
+        scores = np.sqrt(factors[0] * factors[1])
+    return scores.reshape(-1)
 
 
 def _scrfd_boxes(cells: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.float32]:

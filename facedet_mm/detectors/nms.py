@@ -14,6 +14,10 @@ _BLOCK = 2048
 """Boxes settled at a time: the pairs among them fit in memory even if all overlap."""
 _PAIRS = 1 << 16
 """Pairs compared at a time: their columns fit in the cache."""
+_FEW = 64
+"""Up to so many boxes, comparing all pairs costs less than finding the close ones."""
+_WORSE, _BETTER = np.tril_indices(_FEW, -1)
+"""All pairs; those among the first n boxes are the first n (n - 1) / 2."""
 
 
 def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float) -> NDArray[np.intp]:
@@ -60,19 +64,29 @@ def _survivors(columns: NDArray[np.float32], iou_thr: float) -> NDArray[np.bool_
 
     In rounds: a box that no undecided better one overlaps survives and drops those that it overlaps.
     """
-    along = np.argsort(columns[0])
-    in_line = columns[:, along]
-    parts = list(_overlapping(in_line, in_line, np.arange(1, len(along) + 1), iou_thr))
-    i, j = (along[np.concatenate(side)] for side in zip(*parts, strict=True))
-    better, worse = np.minimum(i, j), np.maximum(i, j)
-    dropped = np.zeros(len(along), bool)
+    count = columns.shape[1]
+    better, worse = _overlapping_among(columns, iou_thr)
+    dropped = np.zeros(count, bool)
     while better.size:
-        waiting = np.zeros(len(along), bool)
+        waiting = np.zeros(count, bool)
         waiting[worse] = True
         dropped[worse[~waiting[better]]] = True
         undecided = ~(dropped[better] | dropped[worse])
         better, worse = better[undecided], worse[undecided]
     return ~dropped
+
+
+def _overlapping_among(columns: NDArray[np.float32], iou_thr: float) -> Pairs:
+    """Pairs (better, worse) of an IoU above ``iou_thr``; the boxes come best first."""
+    count = columns.shape[1]
+    if count <= _FEW:
+        pairs = slice(count * (count - 1) // 2)
+        return _above(columns, _BETTER[pairs], columns, _WORSE[pairs], iou_thr)
+    along = np.argsort(columns[0])
+    in_line = columns[:, along]
+    parts = list(_overlapping(in_line, in_line, np.arange(1, count + 1), iou_thr))
+    i, j = (along[np.concatenate(side)] for side in zip(*parts, strict=True))
+    return np.minimum(i, j), np.maximum(i, j)
 
 
 def _covered(best: NDArray[np.float32], rest: NDArray[np.float32], iou_thr: float) -> NDArray[np.bool_]:
@@ -99,14 +113,21 @@ def _overlapping(
         count = counts[start:stop]
         i = np.repeat(np.arange(start, stop), count)
         j = np.arange(len(i)) + np.repeat(first[start:stop] - (np.cumsum(count) - count), count)
-        across = np.minimum(a[3][i], b[3][j]) - np.maximum(a[2][i], b[2][j])
-        near = np.flatnonzero(across > 0)
-        i, j, across = i[near], j[near], across[near]
-        overlap = np.minimum(a[1][i], b[1][j]) - np.maximum(a[0][i], b[0][j])
-        overlap = np.maximum(overlap, 0) * across
-        with np.errstate(invalid="ignore", divide="ignore"):
-            above = overlap / (a[4][i] + b[4][j] - overlap) > iou_thr
-        yield i[above], j[above]
+        yield _above(a, i, b, j, iou_thr)
+
+
+def _above(
+    a: NDArray[np.float32], i: NDArray[np.intp], b: NDArray[np.float32], j: NDArray[np.intp], iou_thr: float
+) -> Pairs:
+    """Of the pairs (box i of a, box j of b) those of an IoU above ``iou_thr``."""
+    across = np.minimum(a[3][i], b[3][j]) - np.maximum(a[2][i], b[2][j])
+    near = np.flatnonzero(across > 0)
+    i, j, across = i[near], j[near], across[near]
+    overlap = np.minimum(a[1][i], b[1][j]) - np.maximum(a[0][i], b[0][j])
+    overlap = np.maximum(overlap, 0) * across
+    with np.errstate(invalid="ignore", divide="ignore"):
+        above = overlap / (a[4][i] + b[4][j] - overlap) > iou_thr
+    return i[above], j[above]
 
 
 def _reach(length: NDArray[np.float32], iou_thr: float) -> NDArray[np.float64]:

@@ -130,7 +130,7 @@ class OnnxDetector:
         try:
             metadata = json.loads(self._session.get_modelmeta().custom_metadata_map.get("facedet_mm", "{}"))
             return recognise(shapes, width, height, metadata)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise ModelError(f"{self._path} is no face detector that is known: {error}; {_EXPECTED}") from error
 
     def _run(self, blob: NDArray[np.float32]) -> Iterator[list[NDArray[np.float32]]]:
