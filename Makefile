@@ -45,9 +45,11 @@ python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "facedet-mm: missing: Python's venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
-compiler:
+compiler: python
 	@command -v "$${CXX:-c++}" >/dev/null || \
 		{ echo "facedet-mm: missing: a C++ compiler to build mmcv (Debian, Ubuntu: apt install g++)" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sysconfig; os.stat(os.path.join(sysconfig.get_paths()["include"], "Python.h"))' 2>/dev/null || \
+		{ echo "facedet-mm: missing: Python's headers to build mmcv (Debian, Ubuntu: apt install python3-dev)" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) outputs
