@@ -338,3 +338,23 @@ def test_the_nearest_anchors_are_found_everywhere_even_outside_the_picture(topk)
         expected.append(distance.sort(dim=1, stable=True).indices[:, :topk] + start)
         start += count
     assert torch.equal(found, torch.cat(expected, 1))
+
+
+def test_anchors_that_an_assigner_leaves_out_get_no_classification_loss(kps_model):
+    from mmdet.models.task_modules.assigners import MaxIoUAssigner
+
+    rng = np.random.default_rng(2)
+    head, (cls, reg, kps) = kps_model.bbox_head, random_outputs(rng, 1, True)
+    cls = [c.requires_grad_() for c in cls]
+    sample = face_sample(random_faces(rng, 30))
+    anchors, _ = anchors_640()
+    assigner, own = MaxIoUAssigner(pos_iou_thr=0.5, neg_iou_thr=0.35), head.assigner
+    head.assigner = assigner
+    try:
+        head.loss_by_feat(cls, reg, kps, [sample.gt_instances], [sample.metainfo])["loss_cls"].backward()
+    finally:
+        head.assigner = own
+    gradient = torch.cat([c.grad[0].permute(1, 2, 0).flatten() for c in cls])
+    assigned = assigner.assign(InstanceData(priors=anchors), sample.gt_instances).gt_inds
+    assert (assigned < 0).sum() > 20
+    assert torch.equal(gradient != 0, assigned >= 0)

@@ -24,6 +24,7 @@ from facedet_mm import __version__
 from facedet_mm.apis.build import build_model
 from facedet_mm.apis.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from facedet_mm.apis.onnx_layers import ConvLayer, conv_layers, load_graph
+from facedet_mm.detectors.letterbox import Normalization, fit, make_blob
 from facedet_mm.errors import ModelError
 from facedet_mm.zoo import config_path
 
@@ -91,7 +92,7 @@ def convert(
     if reference is None and is_onnx:
         reference = src
     differences = {} if reference is None else compare(model, reference, image)
-    worst = max(differences.values(), default=0.0)
+    worst = float(np.max(list(differences.values()), initial=0.0))
     if not worst <= TOLERANCE:
         raise ModelError(
             f"{src}: looks like {name}, but the converted model differs from {reference} by {worst:.3g} "
@@ -126,7 +127,7 @@ def compare(model: nn.Module, reference: str | os.PathLike[str], image: NDArray[
         session = onnxruntime.InferenceSession(str(reference), options, providers=["CPUExecutionProvider"])
         inputs = session.get_inputs()
         height, width = (d if isinstance(d, int) and d > 0 else 640 for d in inputs[0].shape[2:])
-        blob = letterbox(image, width, height)
+        blob = _blob(image, (width, height))
         outputs = [o.reshape(-1, o.shape[-1]) for o in session.run(None, {inputs[0].name: blob.numpy()})]
     except Exception as error:
         raise ModelError(f"{reference}: ONNX Runtime cannot run it ({str(error).splitlines()[0]})") from error
@@ -145,29 +146,27 @@ def compare(model: nn.Module, reference: str | os.PathLike[str], image: NDArray[
                 f"{[len(m) for m in mine]} were expected for {kind}"
             )
         units = [(1, 1, 1)] if kind == "scores" else [(1, 1, 1), (8, 16, 32)]
-        differences[kind] = min(
-            max(float(np.abs(m - t / unit).max()) for m, t, unit in zip(mine, theirs, scale, strict=True))
-            for scale in units
+        # NumPy's extremes, unlike Python's, let a NaN through
+        differences[kind] = float(
+            np.min(
+                [
+                    np.max([np.abs(m - t / unit).max() for m, t, unit in zip(mine, theirs, scale, strict=True)])
+                    for scale in units
+                ]
+            )
         )
     return differences
 
 
-def letterbox(image: NDArray[np.uint8], width: int, height: int) -> Tensor:
-    """(H, W, 3) uint8 BGR → (1, 3, height, width) float32 RGB, normalised, aspect kept, padded with 0."""
-    import cv2
-
-    scale = min(width / image.shape[1], height / image.shape[0])
-    size = [max(1, int(side * scale + 0.5)) for side in (image.shape[1], image.shape[0])]
-    resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)[..., ::-1]
-    blob = torch.zeros(1, 3, height, width)
-    blob[0, :, : size[1], : size[0]] = torch.from_numpy(resized.transpose(2, 0, 1).copy()).sub(127.5).div(128)
-    return blob
+def _blob(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+    fitted = fit(image.shape[1], image.shape[0], size)
+    return torch.from_numpy(make_blob([image], [fitted], Normalization((127.5,) * 3, (128.0,) * 3, to_rgb=True)))
 
 
 def count_faces(model: nn.Module, image: NDArray[np.uint8]) -> int:
     """Faces that a model finds in a picture at 640, score above 0.5."""
     with torch.inference_mode():
-        outputs = model(letterbox(image, 640, 640), mode="tensor")
+        outputs = model(_blob(image, (640, 640)), mode="tensor")
     cfg = model.bbox_head.test_cfg.copy()
     cfg.score_thr = 0.5
     return len(model.bbox_head.predict_by_feat(*outputs, batch_img_metas=[dict(img_shape=(640, 640))], cfg=cfg)[0])

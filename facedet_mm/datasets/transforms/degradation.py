@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmcv.transforms.utils import cache_randomness
+from mmcv.transforms.utils import avoid_cache_randomness
 from mmdet.datasets.transforms import RandomErasing
 from mmdet.registry import TRANSFORMS
 from numpy.typing import NDArray
@@ -32,7 +32,6 @@ class _RandomDegradation(BaseTransform):
             results["img"] = self._degrade(results["img"], strength)
         return results
 
-    @cache_randomness
     def _draw(self) -> float | None:
         return random.uniform(self.low, self.high) if random.random() < self.prob else None
 
@@ -44,6 +43,7 @@ class _RandomDegradation(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+@avoid_cache_randomness
 class RandomGaussianBlur(_RandomDegradation):
     """Gaussian blur.
 
@@ -60,6 +60,7 @@ class RandomGaussianBlur(_RandomDegradation):
 
 
 @TRANSFORMS.register_module()
+@avoid_cache_randomness
 class RandomJPEG(_RandomDegradation):
     """JPEG compression.
 
@@ -71,7 +72,6 @@ class RandomJPEG(_RandomDegradation):
     def __init__(self, quality: tuple[int, int] = (20, 80), prob: float = 0.2) -> None:
         super().__init__(*quality, prob)
 
-    @cache_randomness
     def _draw(self) -> int | None:
         return random.randint(self.low, self.high) if random.random() < self.prob else None
 
@@ -80,6 +80,7 @@ class RandomJPEG(_RandomDegradation):
 
 
 @TRANSFORMS.register_module()
+@avoid_cache_randomness
 class RandomGammaDark(_RandomDegradation):
     """Darkening by a gamma curve.
 

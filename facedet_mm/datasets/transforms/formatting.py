@@ -96,7 +96,10 @@ class PackFaceInputs(PackDetInputs):
         planes = results["img"].transpose(2, 0, 1)
         if not planes.flags.c_contiguous:
             planes = split_channels(results["img"])
-        sample = DetDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        sample = DetDataSample()
+        for key in self.meta_keys:
+            if key in results:
+                sample.set_field(results[key], key, field_type="metainfo")
         columns = {name: results[key] for key, name in self.mapping_table.items() if key in results}
         ignored = results.get("gt_ignore_flags", np.zeros(0, bool))
         sample.gt_instances = _instances(columns, ~ignored)

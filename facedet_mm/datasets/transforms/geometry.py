@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from mmcv.image.geometric import rescale_size
 from mmcv.transforms import BaseTransform
-from mmcv.transforms.utils import cache_randomness
+from mmcv.transforms.utils import avoid_cache_randomness
 from mmdet.datasets.transforms import Resize
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes, autocast_box_type
@@ -25,6 +25,7 @@ FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]
 
 
 @TRANSFORMS.register_module()
+@avoid_cache_randomness
 class RandomSquareCrop(BaseTransform):
     """Cuts a random square that holds at least one face out of the picture and resizes it.
 
@@ -84,7 +85,6 @@ class RandomSquareCrop(BaseTransform):
         results["scale_factor"] = (factor, factor)
         return results
 
-    @cache_randomness
     def _choose_square(
         self, image_size: tuple[int, int], centres: NDArray[np.float32]
     ) -> tuple[tuple[float, float], int]:
@@ -158,6 +158,7 @@ class KeepRatioResize(Resize):
 
 
 @TRANSFORMS.register_module()
+@avoid_cache_randomness
 class RandomFaceFlip(BaseTransform):
     """Mirrors the picture left to right; eyes and mouth corners swap sides.
 
@@ -173,7 +174,7 @@ class RandomFaceFlip(BaseTransform):
     @autocast_box_type()
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Mirrors ``img``, ``gt_bboxes`` and the landmarks, or leaves them."""
-        results["flip"] = self._draw()
+        results["flip"] = random.random() < self.prob
         results["flip_direction"] = "horizontal" if results["flip"] else None
         if not results["flip"]:
             return results
@@ -188,10 +189,6 @@ class RandomFaceFlip(BaseTransform):
             results["gt_keypoints"] = keypoints
             results["gt_keypoints_visible"] = results["gt_keypoints_visible"][:, FLIPPED_LANDMARKS]
         return results
-
-    @cache_randomness
-    def _draw(self) -> bool:
-        return random.random() < self.prob
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(prob={self.prob})"
