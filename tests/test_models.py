@@ -14,6 +14,7 @@ from mmdet.models.task_modules.assigners import ATSSAssigner  # noqa: E402
 from mmdet.structures import DetDataSample  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
 from facedet_mm.apis.build import build_model  # noqa: E402
 from facedet_mm.apis.complexity import complexity  # noqa: E402
@@ -358,3 +359,47 @@ def test_anchors_that_an_assigner_leaves_out_get_no_classification_loss(kps_mode
     assigned = assigner.assign(InstanceData(priors=anchors), sample.gt_instances).gt_inds
     assert (assigned < 0).sum() > 20
     assert torch.equal(gradient != 0, assigned >= 0)
+
+
+def resnet_v1e_by_hand(state, x, blocks, bottleneck):
+    """ResNet-v1d with a 2×2 max pool, written out; ``state`` holds the backbone's tensors."""
+
+    def conv(x, conv_name, norm_name, stride=1):
+        weight = state[f"{conv_name}.weight"]
+        x = functional.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+        names = ("running_mean", "running_var", "weight", "bias")
+        return functional.batch_norm(x, *(state[f"{norm_name}.{name}"] for name in names))
+
+    for i in range(3):
+        x = conv(x, f"stem.{i}.conv", f"stem.{i}.bn", stride=2 if i == 0 else 1).relu()
+    x = x.unflatten(2, (-1, 2)).unflatten(4, (-1, 2)).amax((3, 5))
+    features = []
+    for stage, count in enumerate(blocks):
+        for block in range(count):
+            name, stride = f"stages.{stage}.{block}", 2 if stage and not block else 1
+            last, strided = (3, 2) if bottleneck else (2, 1)
+            y = x
+            for i in range(1, last + 1):
+                y = conv(y, f"{name}.conv{i}", f"{name}.bn{i}", stride if i == strided else 1)
+                y = y.relu() if i < last else y
+            if f"{name}.downsample.1.weight" in state:
+                if stride == 2:
+                    x = x.unflatten(2, (-1, 2)).unflatten(4, (-1, 2)).mean((3, 5))
+                x = conv(x, f"{name}.downsample.1", f"{name}.downsample.2")
+            x = (x + y).relu()
+        features.append(x)
+    return features
+
+
+@pytest.mark.parametrize(("name", "bottleneck"), [("scrfd_2.5g", False), ("scrfd_34g", True)])
+def test_resnet_v1e_computes_what_its_description_says(name, bottleneck):
+    from test_convert import random_model
+
+    backbone = random_model(name).backbone
+    x = torch.randn(1, 3, 64, 96)
+    blocks = [len(stage) for stage in backbone.stages]
+    with torch.inference_mode():
+        for ours, expected in zip(
+            backbone(x), resnet_v1e_by_hand(backbone.state_dict(), x, blocks, bottleneck), strict=True
+        ):
+            assert torch.allclose(ours, expected, rtol=1e-3, atol=1e-4)
