@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from facedet_mm import __version__
 from facedet_mm.errors import FaceDetError
 
 COMMANDS = {
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="facedet", description="Face detection with SCRFD and YuNet.", epilog="facedet COMMAND --help says more."
     )
+    parser.add_argument("--version", action="version", version=f"facedet-mm {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((word for word in argv if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
