@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ def _log_getattr(value: Any, name: str) -> Any:
         raise UnpicklingError(f"Unsupported getattr({type(value).__name__}, {name!r})")
     return getattr(value, name)
 
+
+_MAGIC = (b"PK", b"\x80\x02")
+"""How PyTorch files begin: a zip archive, or in the old format a pickle."""
 
 # what mmengine's Runner stores beside tensors: log history, and NumPy values in it
 _RUNNER_TYPES: list[Any] = [
@@ -47,18 +50,21 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint")
-    if path.stat().st_size == 0:
-        raise ModelError(f"{path}: the file is empty, a PyTorch checkpoint was expected")
+    with path.open("rb") as file:
+        head = file.read(2)
+    if head not in _MAGIC:
+        what = "the file is empty" if not head else "this is no PyTorch file"
+        raise ModelError(f"{path}: {what}, a checkpoint with a 'state_dict' was expected")
     try:
         with torch.serialization.safe_globals(_RUNNER_TYPES):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it wants to use {wanted[1]}" if wanted else "it holds something else"
+        raise ModelError(f"{path}: refused: {reason}, a checkpoint of plain weights was expected") from error
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            raise ModelError(f"{path}: refused, it is not a plain PyTorch checkpoint of weights ({reason})") from error
-        if isinstance(error, (BadZipFile, RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError)):
-            raise ModelError(f"{path}: cannot be read as a PyTorch checkpoint, is it complete? ({reason})") from error
-        raise ModelError(f"{path}: cannot be read as a PyTorch checkpoint ({reason})") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__).split(". ")[0]
+        raise ModelError(f"{path}: cannot be read as a PyTorch checkpoint, is it complete? ({reason})") from error
     if not isinstance(checkpoint, dict):
         raise ModelError(f"{path}: a checkpoint with a 'state_dict' was expected, not {type(checkpoint).__name__}")
     if "state_dict" not in checkpoint:

@@ -48,6 +48,8 @@ def run_config(args: argparse.Namespace) -> Config:
         move_data(config, str(root))
     config.merge_from_dict(options)
     config.launcher = args.launcher
+    if not torch.cuda.is_available():
+        config.env_cfg.dist_cfg.backend = "gloo"
     config.work_dir = str(args.work_dir or config.get("work_dir") or Path("work_dirs") / args.config.stem)
     return config
 
