@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO := facedet_mm/assets/solvay_1927.jpg
 
-.PHONY: demo test lint clean python compiler
+.PHONY: demo test setup lint clean python compiler
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
@@ -16,6 +16,8 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.train lint
 	@$(BIN)/python -m pytest
+
+setup: $(VENV)/.train
 
 lint: $(VENV)/.train
 	@$(BIN)/ruff check .
