@@ -32,7 +32,7 @@ $(VENV)/.core: pyproject.toml | python
 
 # mmcv is compiled against the torch that is installed, hence the order and --no-build-isolation
 $(VENV)/.train: $(VENV)/.core | compiler
-	@echo "facedet-mm: adding PyTorch, MMDetection and the test tools; compiling mmcv takes up to ten minutes once"
+	@echo "facedet-mm: adding PyTorch, MMDetection and the test tools; compiling mmcv takes ten to twenty minutes once"
 	@$(PIP) "$(TORCH)" "setuptools<81" wheel ninja psutil
 	@$(PIP) --no-build-isolation "$(MMCV)"
 	@$(PIP) --editable ".[train,plot,dev]"
