@@ -14,12 +14,11 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
-from facedet_mm.errors import MissingDependencyError
 
 try:
     from facedet_mm.apis import runner as runs
 except ModuleNotFoundError as error:
-    sys.exit(f"test: error: {MissingDependencyError(error.name)} is needed: pip install 'facedet-mm[train]'")
+    sys.exit(f"test: error: {error.name} is needed: pip install 'facedet-mm[train]'")
 
 
 def main() -> int:

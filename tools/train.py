@@ -13,12 +13,11 @@ import argparse
 import sys
 
 from facedet_mm.cli import guard
-from facedet_mm.errors import MissingDependencyError
 
 try:
     from facedet_mm.apis import runner as runs
 except ModuleNotFoundError as error:
-    sys.exit(f"train: error: {MissingDependencyError(error.name)} is needed: pip install 'facedet-mm[train]'")
+    sys.exit(f"train: error: {error.name} is needed: pip install 'facedet-mm[train]'")
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,10 +10,9 @@ import torch
 from mmengine.structures import InstanceData
 
 from facedet_mm.apis.inferencer import FaceDetInferencer
-from facedet_mm.detectors.base import Image, check_thresholds
-from facedet_mm.detectors.letterbox import InputSize, Normalization, check_input_size, fit, make_blob
+from facedet_mm.detectors.base import Image, check_thresholds, detect_fitted
+from facedet_mm.detectors.letterbox import InputSize, Letterbox, Normalization, check_input_size
 from facedet_mm.errors import ModelError
-from facedet_mm.images import load_image
 from facedet_mm.structures import Faces
 
 
@@ -68,26 +66,16 @@ class TorchDetector:
 
     def detect_batch(self, images: Sequence[Image]) -> list[Faces]:
         """Faces of each picture; pictures of one input size run together."""
-        pictures = [load_image(image) for image in images]
-        boxes = [fit(p.shape[1], p.shape[0], self.input_size) for p in pictures]
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for i, box in enumerate(boxes):
-            groups[box.canvas].append(i)
-        faces: dict[int, Faces] = {}
-        for group in groups.values():
-            blob = make_blob([pictures[i] for i in group], [boxes[i] for i in group], self._normalization)
-            metas = [dict(img_shape=boxes[i].resized[::-1], scale_factor=boxes[i].scale) for i in group]
-            for i, result in zip(group, self._predict(blob, metas), strict=True):
-                faces[i] = _to_faces(result)
-        return [faces[i] for i in range(len(images))]
+        return detect_fitted(images, self.input_size, self._normalization, self._find)
 
     @torch.inference_mode()
-    def _predict(self, blob: np.ndarray, metas: list[dict]) -> list[InstanceData]:
+    def _find(self, blob: np.ndarray, boxes: Sequence[Letterbox]) -> list[Faces]:
+        metas = [dict(img_shape=box.resized[::-1], scale_factor=box.scale) for box in boxes]
         head = self.model.bbox_head
         cfg = head.test_cfg.copy()
         cfg.update(score_thr=self.score_thr, nms=dict(type="nms", iou_threshold=self.iou_thr))
         outputs = self.model(torch.from_numpy(blob).to(next(self.model.parameters()).device), mode="tensor")
-        return head.predict_by_feat(*outputs, batch_img_metas=metas, cfg=cfg, rescale=True)
+        return [_to_faces(r) for r in head.predict_by_feat(*outputs, batch_img_metas=metas, cfg=cfg, rescale=True)]
 
 
 def _to_faces(result: InstanceData) -> Faces:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.base import Image, check_thresholds
+from facedet_mm.detectors.base import Image, check_thresholds, detect_fitted
 from facedet_mm.detectors.decode import Head, recognise, to_faces
-from facedet_mm.detectors.letterbox import InputSize, check_input_size, fit, make_blob
+from facedet_mm.detectors.letterbox import InputSize, Letterbox, check_input_size
 from facedet_mm.errors import MissingDependencyError, ModelError
-from facedet_mm.images import load_image
 from facedet_mm.structures import Faces
 
 _EXPECTED = "expected an SCRFD or YuNet file: a float (N, 3, H, W) input and, for each stride, score and box outputs"
@@ -96,17 +94,11 @@ class OnnxDetector:
         return [faces for part in parts for faces in part]
 
     def _detect(self, images: Sequence[Image]) -> list[Faces]:
-        pictures = [load_image(image) for image in images]
-        boxes = [fit(p.shape[1], p.shape[0], self._input_size, self._head.divisor) for p in pictures]
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for i, box in enumerate(boxes):
-            groups[box.canvas].append(i)
-        faces: dict[int, Faces] = {}
-        for group in groups.values():
-            blob = make_blob([pictures[i] for i in group], [boxes[i] for i in group], self._head.normalization)
-            for i, outputs in zip(group, self._run(blob), strict=True):
-                faces[i] = to_faces(self._head, outputs, boxes[i], self.score_thr, self.iou_thr)
-        return [faces[i] for i in range(len(images))]
+        return detect_fitted(images, self._input_size, self._head.normalization, self._find, self._head.divisor)
+
+    def _find(self, blob: NDArray[np.float32], boxes: Sequence[Letterbox]) -> Iterator[Faces]:
+        for outputs, box in zip(self._run(blob), boxes, strict=True):
+            yield to_faces(self._head, outputs, box, self.score_thr, self.iou_thr)
 
     @property
     def _fixed_size(self) -> tuple[int, int] | None:
