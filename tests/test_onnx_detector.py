@@ -440,7 +440,7 @@ class TestFiles:
                 build_detector(device=device)
 
     def test_threads_are_those_asked_for(self) -> None:
-        assert OnnxDetector(YUNET, threads=1)._session.get_session_options().intra_op_num_threads == 1
+        assert OnnxDetector(YUNET, threads=1)._session._session.get_session_options().intra_op_num_threads == 1
 
 
 class TestBuildDetector:
@@ -489,7 +489,7 @@ class TestBuildDetector:
 
         stub = types.SimpleNamespace(TorchDetector=lambda *args, **options: (args, options))
         monkeypatch.setitem(sys.modules, "facedet_mm.apis.torch_detector", stub)
-        options = {"device": "cpu", "score_thr": 0.1, "iou_thr": 0.2, "input_size": 320}
+        options = {"device": "cpu", "score_thr": 0.1, "iou_thr": 0.2, "input_size": 320, "max_faces": 7, "tiles": 640}
         assert build_detector("scrfd_1g", "w.pth", **options) == ((config_path("scrfd_1g"), "w.pth"), options)
         assert build_detector("my.py", "w.pth", **options) == (("my.py", "w.pth"), options)
 

@@ -10,13 +10,13 @@ import torch
 from mmengine.structures import InstanceData
 
 from facedet_mm.apis.inferencer import FaceDetInferencer
-from facedet_mm.detectors.base import Image, check_thresholds, detect_fitted
-from facedet_mm.detectors.letterbox import InputSize, Letterbox, Normalization, check_input_size
+from facedet_mm.detectors.base import InputSizes, LetterboxDetector, NetworkInput
+from facedet_mm.detectors.letterbox import Letterbox, Normalization
 from facedet_mm.errors import ModelError
 from facedet_mm.structures import Faces
 
 
-class TorchDetector:
+class TorchDetector(LetterboxDetector):
     """Finds faces with a model of the training half; on the same weights it agrees with ``OnnxDetector``.
 
     Args:
@@ -25,7 +25,7 @@ class TorchDetector:
         device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, …; ``None`` takes the best one at hand.
         score_thr: only faces with a score above it come out.
         iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
-        input_size: an int (square), (width, height), ``'auto'`` or ``'original'``.
+        input_size, max_faces, tiles: as for :class:`~facedet_mm.detectors.onnx.OnnxDetector`.
 
     Raises:
         ModelError: unreadable config, missing, unsafe or unfit weights, a device that is not there.
@@ -43,30 +43,23 @@ class TorchDetector:
         device: str | None = None,
         score_thr: float = 0.5,
         iou_thr: float = 0.4,
-        input_size: InputSize = 640,
+        input_size: InputSizes = 640,
+        max_faces: int | None = None,
+        tiles: int | tuple[int, int] | None = None,
     ) -> None:
-        check_thresholds(score_thr, iou_thr)
-        self.score_thr, self.iou_thr = score_thr, iou_thr
-        self.input_size = check_input_size(input_size)
         try:
             self.inferencer = FaceDetInferencer(config, weights, device, show_progress=False)
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
         self.model = self.inferencer.model
         preprocessor = self.model.data_preprocessor
-        self._normalization = Normalization(
+        normalization = Normalization(
             tuple(preprocessor.mean.flatten().tolist()),
             tuple(preprocessor.std.flatten().tolist()),
             to_rgb=preprocessor._channel_conversion,
         )
-
-    def detect(self, image: Image) -> Faces:
-        """Faces of one picture; see :class:`~facedet_mm.detectors.base.Detector`."""
-        return self.detect_batch([image])[0]
-
-    def detect_batch(self, images: Sequence[Image]) -> list[Faces]:
-        """Faces of each picture; pictures of one input size run together."""
-        return detect_fitted(images, self.input_size, self._normalization, self._find)
+        network = NetworkInput(os.fspath(config), normalization)
+        super().__init__(network, score_thr, iou_thr, input_size, max_faces, tiles)
 
     @torch.inference_mode()
     def _find(self, blob: np.ndarray, boxes: Sequence[Letterbox]) -> list[Faces]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Literal, cast
 
-from facedet_mm.detectors import Detector, InputSize, build_detector
+from facedet_mm.detectors import Detector, InputSize, InputSizes, build_detector
 from facedet_mm.detectors.letterbox import check_input_size
 from facedet_mm.errors import FaceDetError
 
@@ -20,14 +20,18 @@ def add_detector_arguments(parser: argparse.ArgumentParser, score_thr: float = 0
         help="a name of the zoo, an .onnx file or a .py config of MMDetection (default: %(default)s)",
     )
     group.add_argument("--weights", metavar="W", help="an .onnx or .pth file for a zoo name or config")
-    group.add_argument("--device", metavar="D", help="cpu, cuda or cuda:1 (default: the CPU for .onnx files)")
+    group.add_argument(
+        "--device",
+        metavar="D",
+        help="cpu, openvino, cuda, cuda:1, tensorrt, coreml or directml (default: the CPU for .onnx files)",
+    )
     group.add_argument(
         "--size",
-        type=input_size,
+        type=input_sizes,
         default=640,
         metavar="S",
-        help="what the network sees: a square's side, WxH, auto (as 640, with less padding: faster) or original "
-        "(default: %(default)s)",
+        help="what the network sees: a square's side, WxH, auto (as 640, with less padding: faster), original, or "
+        "several with commas, as 320,640, whose faces are merged (default: %(default)s)",
     )
     group.add_argument(
         "--score-thr", type=fraction, default=score_thr, metavar="T", help="least score (default: %(default)s)"
@@ -40,10 +44,35 @@ def add_detector_arguments(parser: argparse.ArgumentParser, score_thr: float = 0
         help="IoU above which two boxes are one face (default: %(default)s)",
     )
 
+    group.add_argument(
+        "--max-faces", type=positive, metavar="N", help="give only the N faces with the best scores (default: all)"
+    )
+    group.add_argument(
+        "--tiles",
+        type=positive,
+        metavar="PIXELS",
+        help="also look at overlapping tiles of this side: for tiny faces in huge pictures (default: none)",
+    )
+
 
 def detector_from(args: argparse.Namespace) -> Detector:
     """The detector that the command line asks for; raises as ``build_detector`` does."""
-    return build_detector(args.model, args.weights, args.device, args.score_thr, args.iou_thr, args.size)
+    return build_detector(
+        args.model,
+        args.weights,
+        args.device,
+        args.score_thr,
+        args.iou_thr,
+        args.size,
+        args.max_faces,
+        args.tiles,
+    )
+
+
+def input_sizes(text: str) -> InputSizes:
+    """One :func:`input_size`, or several with commas between, for argparse."""
+    sizes = [input_size(part.strip()) for part in text.split(",")]
+    return sizes[0] if len(sizes) == 1 else sizes
 
 
 def input_size(text: str) -> InputSize:
@@ -59,6 +88,13 @@ def input_size(text: str) -> InputSize:
         ) from None
     except FaceDetError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
+    return int(text)
 
 
 def fraction(text: str) -> float:

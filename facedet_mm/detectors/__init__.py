@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
-from facedet_mm.detectors.base import Detector, Image
+from facedet_mm.detectors.base import Detector, Image, InputSizes
 from facedet_mm.detectors.letterbox import InputSize
 from facedet_mm.detectors.onnx import OnnxDetector
 from facedet_mm.errors import MissingDependencyError, ModelError
 from facedet_mm.zoo import asset_path, config_path, find_model
 
-__all__ = ["Detector", "Image", "InputSize", "OnnxDetector", "build_detector"]
+__all__ = ["Detector", "Image", "InputSize", "InputSizes", "OnnxDetector", "build_detector"]
 
 _CHECKPOINTS = (".pth", ".pt")
 
@@ -24,17 +24,24 @@ def build_detector(
     device: str | None = None,
     score_thr: float = 0.5,
     iou_thr: float = 0.4,
-    input_size: InputSize = 640,
+    input_size: InputSizes = 640,
+    max_faces: int | None = None,
+    tiles: int | tuple[int, int] | None = None,
 ) -> Detector:
     """Builds the detector that a model needs; without arguments the one that comes with the package.
 
     Args:
         model: a name of the zoo (``facedet_mm.zoo.MODELS``), an ``.onnx`` file, or a ``.py`` config of MMDetection.
         weights: an ``.onnx`` or ``.pth`` file, for a zoo name without a bundled file or a config.
-        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``; ``None`` is the CPU for ONNX, the best there is for PyTorch.
+        device: for ONNX ``'cpu'``, ``'openvino'`` (the fastest on a CPU), ``'cuda'``, ``'cuda:1'``, ``'tensorrt'``,
+            ``'coreml'``, ``'directml'``; for PyTorch its own names. ``None`` is the CPU for ONNX and the best there
+            is for PyTorch.
         score_thr: only faces with a score above it come out.
         iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
-        input_size: what the network sees: an int (square), (width, height), ``'auto'`` or ``'original'``.
+        input_size: what the network sees: an int (square), (width, height), ``'auto'``, ``'original'`` or a list of
+            these, whose faces are merged.
+        max_faces: only so many come out, those with the best scores; ``None`` is all.
+        tiles: also look at tiles of so many pixels of the picture, a side or (width, height).
 
     Raises:
         ModelError: an unknown name, a missing or unfit file, or weights that are needed and not given.
@@ -45,23 +52,36 @@ def build_detector(
         >>> build_detector(score_thr=0.6).score_thr
         0.6
     """
-    options = dict[str, Any](device=device, score_thr=score_thr, iou_thr=iou_thr, input_size=input_size)
+    options = dict[str, Any](
+        device=device, score_thr=score_thr, iou_thr=iou_thr, input_size=input_size, max_faces=max_faces, tiles=tiles
+    )
     if _suffix(model) in _CHECKPOINTS:
         raise ModelError(f"{model} is a checkpoint: pass it as weights, and a zoo name or config as model")
     if _suffix(model) == ".onnx":
         if weights is not None:
             raise ModelError(f"{model} holds its own weights; leave weights={os.fspath(weights)!r} out")
-        return OnnxDetector(model, **options)
+        return _file_detector(model, options)
     entry = None if _suffix(model) == ".py" else find_model(os.fspath(model))
     if weights is None:
         if entry is None or entry.file is None:
             raise ModelError(_missing_weights(model))
-        return OnnxDetector(asset_path(entry.file), **options)
+        return _file_detector(asset_path(entry.file), options)
     if _suffix(weights) == ".onnx":
-        return OnnxDetector(weights, **options)
+        return _file_detector(weights, options)
     if _suffix(weights) not in _CHECKPOINTS:
         raise ModelError(f"weights must be an .onnx or .pth file, not {weights}")
     return _torch_detector(model if entry is None else config_path(entry.name), weights, options)
+
+
+def _file_detector(path: str | os.PathLike[str], options: dict[str, Any]) -> Detector:
+    kind, _, device = (options["device"] or "cpu").partition(":")
+    if kind != "openvino":
+        return OnnxDetector(path, **options)
+    try:
+        module = importlib.import_module("facedet_mm.detectors.openvino")
+    except ImportError as error:
+        raise MissingDependencyError(f"device 'openvino': pip install 'facedet-mm[openvino]' ({error})") from error
+    return cast(Detector, module.OpenVinoDetector(path, **{**options, "device": device or "cpu"}))
 
 
 def _torch_detector(

@@ -1,22 +1,30 @@
-"""The one interface of all detectors."""
+"""The one interface of all detectors, and what those that feed a letterboxed picture to a network share."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.letterbox import InputSize, Letterbox, Normalization, fit, make_blob
-from facedet_mm.errors import FaceDetError
+from facedet_mm.detectors.letterbox import InputSize, Letterbox, Normalization, check_input_size, make_blob
+from facedet_mm.detectors.views import View, check_tiles, merge_views, plan_views
+from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.images import load_image
 from facedet_mm.structures import Faces
 
 Image: TypeAlias = str | os.PathLike[str] | NDArray[np.uint8]
 """A path, or a uint8 array: grey (H, W), BGR (H, W, 3) or BGRA (H, W, 4)."""
+
+InputSizes: TypeAlias = InputSize | list[InputSize]
+"""One :data:`InputSize`, or a list of them: all are run and their faces merged."""
+
+_BATCH = 8
 
 
 class Detector(Protocol):
@@ -25,12 +33,18 @@ class Detector(Protocol):
     Attributes:
         score_thr: only faces with a score above it come out.
         iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
-        input_size: what the network sees: an int (square), (width, height), ``'auto'`` or ``'original'``.
     """
 
     score_thr: float
     iou_thr: float
-    input_size: InputSize
+
+    @property
+    def input_size(self) -> InputSizes:
+        """What the network sees: an int (square), (width, height), ``'auto'``, ``'original'`` or a list of these."""
+        ...
+
+    @input_size.setter
+    def input_size(self, size: InputSizes) -> None: ...
 
     def detect(self, image: Image) -> Faces:
         """Faces of one picture in its pixels, by descending score.
@@ -45,37 +59,120 @@ class Detector(Protocol):
         ...
 
 
-def detect_fitted(
-    images: Sequence[Image],
-    size: InputSize,
-    normalization: Normalization,
-    run: Callable[[NDArray[np.float32], Sequence[Letterbox]], Iterable[Faces]],
-    divisor: int = 32,
-) -> list[Faces]:
-    """Faces of each picture; those that share an input size go through ``run`` together.
+@dataclass(frozen=True)
+class NetworkInput:
+    """What a network takes.
+
+    Attributes:
+        name: of the model, for errors.
+        normalization: of the pixels.
+        divisor: both sides are multiples of it.
+        fixed_size: (width, height) where it takes no other.
+        batches: whether it takes more than one view at a time.
+    """
+
+    name: str
+    normalization: Normalization
+    divisor: int = 32
+    fixed_size: tuple[int, int] | None = None
+    batches: bool = True
+
+
+class LetterboxDetector(ABC):
+    """Pictures to views, views of one size to batches, their faces back to the pictures.
 
     Args:
-        images: the pictures.
-        size: what the network sees.
-        normalization: of the network.
-        run: from the network's input, (N, 3, H, W) float32, and where each of the N pictures lies in it to the
-            faces of each, in pixels of the picture.
-        divisor: the network's input is a multiple of it.
+        network: what the network takes.
+        score_thr: only faces with a score above it come out.
+        iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
+        input_size: see :class:`Detector`.
+        max_faces: only so many come out, those with the best scores; ``None`` is all.
+        tiles: also look at tiles of so many pixels of the picture, a side or (width, height), overlapping by a
+            fifth: for tiny faces in huge pictures.
 
     Raises:
-        ImageError: a picture can't be read or is no uint8 picture.
+        FaceDetError: a value is out of range, or the network does not take ``input_size``.
     """
-    pictures = [load_image(image) for image in images]
-    boxes = [fit(p.shape[1], p.shape[0], size, divisor) for p in pictures]
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for i, box in enumerate(boxes):
-        groups[box.canvas].append(i)
-    faces: dict[int, Faces] = {}
-    for group in groups.values():
-        fitted = [boxes[i] for i in group]
-        blob = make_blob([pictures[i] for i in group], fitted, normalization)
-        faces.update(zip(group, run(blob, fitted), strict=True))
-    return [faces[i] for i in range(len(images))]
+
+    def __init__(
+        self,
+        network: NetworkInput,
+        score_thr: float,
+        iou_thr: float,
+        input_size: InputSizes,
+        max_faces: int | None,
+        tiles: int | tuple[int, int] | None,
+    ) -> None:
+        check_thresholds(score_thr, iou_thr)
+        if max_faces is not None and max_faces < 1:
+            raise FaceDetError(f"max_faces must be at least 1 or None, not {max_faces}")
+        self.score_thr = score_thr
+        self.iou_thr = iou_thr
+        self.max_faces = max_faces
+        self.tiles = check_tiles(tiles)
+        self._network = network
+        self.input_size = input_size
+
+    @property
+    def input_size(self) -> InputSizes:
+        """What the network sees; see :class:`Detector`."""
+        return self._sizes[0] if len(self._sizes) == 1 else list(self._sizes)
+
+    @input_size.setter
+    def input_size(self, size: InputSizes) -> None:
+        wanted = size if isinstance(size, list) else [size]
+        if not wanted:
+            raise FaceDetError("input_size is an empty list; give at least one size")
+        sizes = [check_input_size(one, self._network.divisor) for one in wanted]
+        if fixed := self._network.fixed_size:
+            if not set(sizes) <= {fixed, fixed[0] if fixed[0] == fixed[1] else fixed, "auto"}:
+                width, height = fixed
+                raise ModelError(
+                    f"{self._network.name} takes only {width} x {height} pictures; pass input_size={fixed}"
+                )
+            sizes = [fixed]
+        self._sizes: Sequence[InputSize] = tuple(dict.fromkeys(sizes))
+
+    def detect(self, image: Image) -> Faces:
+        """Faces of one picture; see :class:`Detector`."""
+        return self._detect([image])[0]
+
+    def detect_batch(self, images: Sequence[Image]) -> list[Faces]:
+        """Faces of each picture; views of one input size run together where the network allows it."""
+        parts = (self._detect(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH))
+        return [faces for part in parts for faces in part]
+
+    @abstractmethod
+    def _find(self, blob: NDArray[np.float32], boxes: Sequence[Letterbox]) -> Iterable[Faces]:
+        """Faces of each view of a batch, in pixels of its region.
+
+        Args:
+            blob: (N, 3, H, W) float32, the network's input.
+            boxes: where each of the N views lies in it.
+        """
+
+    def _detect(self, images: Sequence[Image]) -> list[Faces]:
+        pictures = [load_image(image) for image in images]
+        plans = [plan_views(p.shape[1], p.shape[0], self._sizes, self.tiles, self._network.divisor) for p in pictures]
+        found = iter(self._find_all([(p, view) for p, plan in zip(pictures, plans, strict=True) for view in plan]))
+        return [self._best(plan, [next(found) for _ in plan]) for plan in plans]
+
+    def _find_all(self, views: Sequence[tuple[NDArray[np.uint8], View]]) -> list[Faces]:
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, (_, view) in enumerate(views):
+            groups[view.letterbox.canvas].append(i)
+        found: dict[int, Faces] = {}
+        step = _BATCH if self._network.batches else 1
+        for group in groups.values():
+            for batch in (group[i : i + step] for i in range(0, len(group), step)):
+                fitted = [views[i][1].letterbox for i in batch]
+                blob = make_blob([views[i][1].crop(views[i][0]) for i in batch], fitted, self._network.normalization)
+                found.update(zip(batch, self._find(blob, fitted), strict=True))
+        return [found[i] for i in range(len(views))]
+
+    def _best(self, plan: Sequence[View], found: Sequence[Faces]) -> Faces:
+        faces = found[0] if len(plan) == 1 else merge_views(plan, found, self.iou_thr)
+        return faces if self.max_faces is None else faces[: self.max_faces]
 
 
 def check_thresholds(score_thr: float, iou_thr: float) -> None:
