@@ -27,3 +27,7 @@ class TrainingError(FaceDetError):
 
 class MissingDependencyError(FaceDetError):
     """A feature needs a package that is not installed; the message holds the command that installs it."""
+
+
+class VideoError(FaceDetError):
+    """A video, camera or stream can't be opened, breaks off, or can't be written."""

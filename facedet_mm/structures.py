@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from facedet_mm.errors import FaceDetError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import supervision
+
+__all__ = ["LANDMARK_NAMES", "Faces"]
 
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 """Order of the five landmarks, left and right as seen in the picture."""
@@ -17,6 +24,9 @@ LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 @dataclass(frozen=True, eq=False)
 class Faces:
     """N faces of one picture, as immutable columns.
+
+    Indexing gives faces again: an int one face, a slice, an index array or a mask several; iterating gives them
+    one by one.
 
     Attributes:
         boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of the picture.
@@ -59,12 +69,22 @@ class Faces:
 
     @classmethod
     def empty(cls, landmarks: bool = False) -> Faces:
-        """No faces; with ``landmarks`` the landmark column exists and is empty."""
+        """No faces; with ``landmarks`` the landmark column exists and is empty.
+
+        Example:
+            >>> Faces.empty(landmarks=True).landmarks.shape
+            (0, 5, 2)
+        """
         return cls(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)) if landmarks else None)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Faces]) -> Faces:
-        """Joins faces of one picture; an optional column survives only when all parts have it."""
+        """Joins faces of one picture; an optional column survives only when all parts have it.
+
+        Example:
+            >>> Faces.concatenate([Faces([[0, 0, 8, 8]], [0.3]), Faces([[1, 1, 9, 9]], [0.7])]).boxes.tolist()
+            [[0.0, 0.0, 8.0, 8.0], [1.0, 1.0, 9.0, 9.0]]
+        """
         if not parts:
             return cls.empty()
 
@@ -106,7 +126,12 @@ class Faces:
         return f"Faces({len(self)}{''.join(f', {name}' for name in columns)})"
 
     def scale(self, sx: float, sy: float) -> Faces:
-        """The same faces in a picture resized by ``sx`` horizontally and ``sy`` vertically."""
+        """The same faces in a picture resized by ``sx`` horizontally and ``sy`` vertically.
+
+        Example:
+            >>> Faces([[10, 20, 30, 50]], [0.9]).scale(2, 0.5).boxes.tolist()
+            [[20.0, 10.0, 60.0, 25.0]]
+        """
         s = np.array([sx, sy], np.float32)
         return Faces(
             self.boxes * np.tile(s, 2),
@@ -115,19 +140,168 @@ class Faces:
             self.track_ids,
         )
 
+    def crop(self, image: NDArray[np.uint8], margin: float = 0.0) -> list[NDArray[np.uint8]]:
+        """A copy of the pixels of each face, clipped at the picture's edges.
+
+        Args:
+            image: uint8 BGR (H, W, 3), grey or BGRA: the picture that the faces are in.
+            margin: what to add on each side, as a fraction of the face's width and height.
+
+        Returns:
+            N pictures, (h, w, 3) uint8, BGR; of shape (0, 0, 3) for a box without area in the picture.
+
+        Raises:
+            ImageError: ``image`` is no uint8 picture.
+            FaceDetError: ``margin`` is negative or not finite.
+
+        Example:
+            >>> image = np.zeros((100, 100, 3), np.uint8)
+            >>> [crop.shape for crop in Faces([[10, 10, 30, 50]], [0.9]).crop(image, margin=0.25)]
+            [(60, 30, 3)]
+        """
+        from facedet_mm.alignment import crop_faces
+
+        return crop_faces(image, self.boxes, margin)
+
+    def align(self, image: NDArray[np.uint8], size: int = 112) -> NDArray[np.uint8]:
+        """Crops with eyes, nose and mouth where face recognition models expect them (ArcFace's five points).
+
+        Args:
+            image: uint8 BGR (H, W, 3), grey or BGRA: the picture that the faces are in.
+            size: side of the crops in pixels.
+
+        Returns:
+            (N, size, size, 3) uint8, BGR; black outside the picture.
+
+        Raises:
+            ImageError: ``image`` is no uint8 picture.
+            FaceDetError: the faces have no landmarks, or ``size`` is no whole number from 1 to 8192.
+
+        Example:
+            >>> image = np.full((100, 100, 3), 128, np.uint8)
+            >>> points = [[40, 40], [60, 40], [50, 50], [42, 62], [58, 62]]
+            >>> Faces([[30, 20, 70, 80]], [0.9], [points]).align(image).shape
+            (1, 112, 112, 3)
+        """
+        from facedet_mm.alignment import align_faces
+
+        landmarks = self.landmarks
+        if landmarks is None:
+            if len(self):
+                raise FaceDetError(_no_landmarks())
+            landmarks = np.zeros((0, len(LANDMARK_NAMES), 2), np.float32)
+        return align_faces(image, landmarks, size)
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists: ``{"boxes": …, "scores": …[, "landmarks": …][, "track_ids": …]}``."""
+        """Plain lists: ``{"boxes": …, "scores": …[, "landmarks": …][, "track_ids": …]}``.
+
+        Example:
+            >>> Faces([[10, 20, 30, 50]], [0.5]).to_dict()
+            {'boxes': [[10.0, 20.0, 30.0, 50.0]], 'scores': [0.5]}
+        """
         columns = ("boxes", "scores", "landmarks", "track_ids")
         return {name: value.tolist() for name in columns if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Faces:
-        """Inverse of :meth:`to_dict`."""
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: columns are missing or do not agree.
+
+        Example:
+            >>> Faces.from_dict({"boxes": [[10, 20, 30, 50]], "scores": [0.5]})
+            Faces(1)
+        """
+        if missing := {"boxes", "scores"} - set(data):
+            raise ValueError(f"faces need {' and '.join(sorted(missing))}; there are {sorted(data)}")
         return cls(data["boxes"], data["scores"], data.get("landmarks"), data.get("track_ids"))
 
     def to_json(self, indent: int | None = None) -> str:
-        """:meth:`to_dict` as a JSON text."""
+        """:meth:`to_dict` as a JSON text.
+
+        Example:
+            >>> Faces([[10, 20, 30, 50]], [0.5]).to_json()
+            '{"boxes": [[10.0, 20.0, 30.0, 50.0]], "scores": [0.5]}'
+        """
         return json.dumps(self.to_dict(), indent=indent)
+
+    def to_coco(self, image_id: int, first_id: int = 1) -> list[dict[str, Any]]:
+        """A COCO dict a face, good as a detection result and as an annotation.
+
+        Args:
+            image_id: the picture's id in the COCO file.
+            first_id: id of the first face; the others count on from there.
+
+        Returns:
+            Dicts with ``id``, ``image_id``, ``category_id`` 1, ``iscrowd`` 0, ``bbox`` (x y width height in
+            pixels), ``area``, ``score``; with landmarks ``keypoints`` (x, y, 2 for each of
+            :data:`LANDMARK_NAMES`) and ``num_keypoints``; with tracks ``track_id``.
+
+        Example:
+            >>> Faces([[10, 20, 30, 50]], [0.9]).to_coco(image_id=7)[0]["bbox"]
+            [10.0, 20.0, 20.0, 30.0]
+        """
+        from facedet_mm.formats import coco_annotations
+
+        return coco_annotations(self, image_id, first_id)
+
+    def to_supervision(self) -> supervision.Detections:
+        """The same faces as ``supervision.Detections``, for its annotators, zones and counters.
+
+        ``track_ids`` become ``tracker_id``, landmarks ``data["landmarks"]``; the class is 0, ``face``.
+
+        Raises:
+            MissingDependencyError: the package ``supervision`` is not installed.
+
+        Example:
+            >>> detections = Faces([[10, 20, 30, 50]], [0.5]).to_supervision()
+            >>> detections.xyxy.tolist()
+            [[10.0, 20.0, 30.0, 50.0]]
+        """
+        try:
+            from supervision import Detections
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"to_supervision needs supervision: pip install supervision ({error})"
+            ) from error
+        data: dict[str, Any] = {"class_name": np.full(len(self), "face")}
+        if self.landmarks is not None:
+            data["landmarks"] = self.landmarks.copy()
+        return Detections(
+            xyxy=self.boxes.copy(),
+            confidence=self.scores.copy(),
+            class_id=np.zeros(len(self), int),
+            tracker_id=None if self.track_ids is None else self.track_ids.copy(),
+            data=data,
+        )
+
+    @classmethod
+    def from_supervision(cls, detections: supervision.Detections) -> Faces:
+        """Inverse of :meth:`to_supervision`; detections without ``confidence`` get the score 1.
+
+        Raises:
+            ValueError: ``data["landmarks"]`` is not (N, 5, 2).
+
+        Example:
+            >>> detections = Faces([[10, 20, 30, 50]], [0.5]).to_supervision()
+            >>> Faces.from_supervision(detections[detections.confidence > 0.4])
+            Faces(1)
+        """
+        boxes, scores = detections.xyxy, detections.confidence
+        return cls(
+            boxes,
+            np.ones(len(boxes)) if scores is None else scores,
+            detections.data.get("landmarks"),
+            detections.tracker_id,
+        )
+
+
+def _no_landmarks() -> str:
+    from facedet_mm.zoo import MODELS
+
+    able = ", ".join(name for name, model in MODELS.items() if model.landmarks)
+    return f"these faces have no landmarks, which aligning needs; models that give them: {able}"
 
 
 def _column(value: ArrayLike, dtype: Any, tail: tuple[int, ...], name: str, n: int | None) -> NDArray[Any]:

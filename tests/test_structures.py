@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
-from facedet_mm import Faces
+from facedet_mm import FaceDetError, Faces
+from facedet_mm.errors import MissingDependencyError
 
 BOXES = [[0, 1, 10, 21], [5, 5, 9, 9], [2, 3, 4, 5]]
 SCORES = [0.5, 0.75, 0.25]
@@ -120,3 +122,96 @@ def test_json_holds_everything_and_comes_back(faces: Faces, columns: int) -> Non
     back = Faces.from_dict(data)
     assert back.to_dict() == part.to_dict()
     assert back.boxes.tolist() == BOXES
+
+
+def test_a_dict_without_boxes_or_scores_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"faces need boxes and scores; there are \['landmarks'\]"):
+        Faces.from_dict({"landmarks": LANDMARKS})
+    with pytest.raises(ValueError, match="faces need scores"):
+        Faces.from_dict({"boxes": BOXES})
+
+
+def test_coco_dicts_are_what_pycocotools_reads(faces: Faces, capsys: pytest.CaptureFixture[str]) -> None:
+    coco_api = pytest.importorskip("pycocotools.coco", reason="NEEDS pycocotools")
+    coco = coco_api.COCO()
+    coco.dataset = {
+        "images": [{"id": 5, "file_name": "a.jpg", "width": 40, "height": 40}],
+        "categories": [{"id": 1, "name": "face"}],
+        "annotations": faces.to_coco(5),
+    }
+    coco.createIndex()
+    assert [coco.anns[i]["bbox"] for i in (1, 2, 3)] == [[0, 1, 10, 20], [5, 5, 4, 4], [2, 3, 2, 2]]
+    results = coco.loadRes(faces.to_coco(5))
+    assert [ann["area"] for ann in results.loadAnns([1, 2, 3])] == [200, 16, 4]
+    evaluation = pytest.importorskip("pycocotools.cocoeval").COCOeval(coco, results, "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    capsys.readouterr()
+    assert evaluation.stats[0] == 1
+
+
+def test_coco_dicts_hold_boxes_scores_keypoints_and_tracks(faces: Faces) -> None:
+    first, second, third = faces.to_coco(image_id=5, first_id=10)
+    assert first == {
+        "id": 10, "image_id": 5, "category_id": 1, "iscrowd": 0, "bbox": [0, 1, 10, 20], "area": 200, "score": 0.5,
+        "keypoints": [0, 1, 2, 2, 3, 2, 4, 5, 2, 6, 7, 2, 8, 9, 2], "num_keypoints": 5, "track_id": 7,
+    }  # fmt: skip
+    assert [second["id"], second["track_id"], third["id"], third["score"]] == [11, -1, 12, 0.25]
+    assert set(Faces(BOXES, SCORES).to_coco(1)[0]) == set(first) - {"keypoints", "num_keypoints", "track_id"}
+    assert Faces.empty(landmarks=True).to_coco(1) == []
+    json.dumps(faces.to_coco(5))
+
+
+@pytest.mark.parametrize("columns", [2, 3, 4])
+@pytest.mark.parametrize("rows", [3, 0])
+def test_supervision_takes_everything_and_gives_it_back(faces: Faces, columns: int, rows: int) -> None:
+    pytest.importorskip("supervision", reason="NEEDS supervision")
+    part = Faces(*[faces.boxes, faces.scores, faces.landmarks, faces.track_ids][:columns])[:rows]
+    detections = part.to_supervision()
+    assert len(detections) == rows
+    assert detections.class_id.tolist() == [0] * rows
+    assert Faces.from_supervision(detections).to_dict() == part.to_dict()
+
+
+def test_supervision_keeps_landmarks_and_ids_with_their_faces(faces: Faces) -> None:
+    supervision = pytest.importorskip("supervision", reason="NEEDS supervision")
+    detections = faces.to_supervision()
+    assert detections.tracker_id.tolist() == [7, -1, 9]
+    assert detections["class_name"].tolist() == ["face"] * 3
+    chosen = Faces.from_supervision(detections[detections.confidence > 0.4])
+    assert chosen.to_dict() == faces[:2].to_dict()
+    merged = Faces.from_supervision(supervision.Detections.merge([detections[2:], detections[:1]]))
+    assert merged.to_dict() == faces[[2, 0]].to_dict()
+    detections.xyxy[:] = 0
+    detections.data["landmarks"][:] = 0
+    assert faces.boxes.tolist() == BOXES
+    assert faces.landmarks.tolist() == LANDMARKS.tolist()
+
+
+def test_detections_of_another_source_become_faces() -> None:
+    supervision = pytest.importorskip("supervision", reason="NEEDS supervision")
+    faces = Faces.from_supervision(supervision.Detections(xyxy=np.array(BOXES, float)))
+    assert faces.to_dict() == {"boxes": BOXES, "scores": [1, 1, 1]}
+    assert len(Faces.from_supervision(supervision.Detections.empty())) == 0
+    wrong = supervision.Detections(xyxy=np.array(BOXES, float), data={"landmarks": np.zeros((3, 10))})
+    with pytest.raises(ValueError, match=r"landmarks must have shape \(3, 5, 2\)"):
+        Faces.from_supervision(wrong)
+
+
+def test_without_supervision_the_error_says_how_to_install_it(faces: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(MissingDependencyError, match="pip install supervision"):
+        faces.to_supervision()
+    assert issubclass(MissingDependencyError, FaceDetError)
+
+
+def test_what_the_conversions_give_does_not_lead_back_into_the_faces(faces: Faces) -> None:
+    image = np.full((30, 30, 3), 7, np.uint8)
+    for value in (*faces.crop(image), faces.align(image, 8)):
+        value[:] = 0
+    faces.to_dict()["boxes"][0][0] = 99
+    assert faces.boxes.tolist() == BOXES
+    assert (image == 7).all()
+    for column in (faces.boxes, faces[1:].scores, Faces.concatenate([faces]).landmarks, faces.scale(2, 2).track_ids):
+        assert not column.flags.writeable

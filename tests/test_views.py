@@ -89,8 +89,13 @@ class TestMerge:
 
     def test_a_face_at_the_edge_of_the_picture_is_no_part(self) -> None:
         whole = view((0, 0, 100, 100))
-        found = [Faces([[80, 20, 100, 80]], [0.9]), Faces([[60, 20, 100, 80]], [0.6])]
-        assert merge_views([whole, whole], found, 0.4).scores.tolist() == pytest.approx([0.9])
+        found = [Faces([[80, 20, 100, 80]], [0.9]), Faces([[50, 20, 90, 80]], [0.6])]
+        assert merge_views([whole, whole], found, 0.4).scores.tolist() == pytest.approx([0.9, 0.6])
+
+    def test_of_two_views_of_one_part_the_better_score_stays(self) -> None:
+        left = view((0, 0, 100, 100), (False, False, True, False))
+        found = [Faces([[80, 20, 100, 80]], [0.8]), Faces([[81, 20, 100, 80]], [0.9])]
+        assert merge_views([left, left], found, 0.4).scores.tolist() == pytest.approx([0.9])
 
 
 class TestDetectors:

@@ -8,7 +8,7 @@ import pytest
 
 from facedet_mm import Faces
 from facedet_mm.errors import ImageError
-from facedet_mm.visualization import draw_faces
+from facedet_mm.visualization import draw_faces, track_color
 
 
 def changed(image: np.ndarray, faces: Faces) -> np.ndarray:
@@ -87,6 +87,50 @@ def test_the_better_face_is_on_top(grey: np.ndarray) -> None:
     alone = draw_faces(grey, Faces([high], [0.9], [points]))
     both = draw_faces(grey, Faces([high, low], [0.9, 0.5], [points, points]))
     assert np.array_equal(both[146:156, 106:124], alone[146:156, 106:124])
+
+
+def test_a_tracked_face_has_the_color_of_its_track_and_an_untracked_one_the_usual(grey: np.ndarray) -> None:
+    boxes = [[50, 150, 150, 300], [200, 150, 300, 300], [350, 150, 450, 300]]
+    plain = draw_faces(grey, Faces(boxes, [0.9, 0.9, 0.9]))
+    tracked = draw_faces(grey, Faces(boxes, [0.9, 0.9, 0.9], track_ids=[5, -1, 6]))
+    assert tuple(tracked[250, 50]) == track_color(5)
+    assert tuple(tracked[250, 350]) == track_color(6)
+    assert np.array_equal(tracked[:, 180:330], plain[:, 180:330])
+
+
+def test_sixteen_successive_tracks_are_told_apart_and_their_labels_can_be_read() -> None:
+    colors = np.array([track_color(i) for i in range(100, 116)], np.float32)[None] / 255
+    lab = cv2.cvtColor(colors, cv2.COLOR_BGR2LAB)[0]
+    apart = np.linalg.norm(lab[:, None] - lab, axis=2) + 1e9 * np.eye(16)
+    assert apart.min() > 20  # CIE76; about 2 is just noticeable
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    contrast = (linear[0] @ [0.0722, 0.7152, 0.2126] + 0.05) / (0.02 + 0.05)  # WCAG; the text's luminance is 0.02
+    assert contrast.min() > 3
+    assert track_color(7) == track_color(7 + 16) != track_color(8)
+
+
+def test_the_label_of_a_track_holds_its_id_and_where_there_is_room_its_score(grey: np.ndarray) -> None:
+    def drawn(width: int, score: float, track_id: int) -> np.ndarray:
+        return draw_faces(grey, Faces([[100, 150, 100 + width, 300]], [score], track_ids=[track_id]))
+
+    assert not np.array_equal(drawn(100, 0.5, 1)[:150], drawn(100, 0.8, 1)[:150])
+    assert not np.array_equal(drawn(100, 0.5, 1)[:150], drawn(100, 0.5, 17)[:150])
+    assert np.array_equal(drawn(30, 0.5, 1), drawn(30, 0.8, 1))
+    assert not np.array_equal(drawn(30, 0.5, 1)[:150], drawn(30, 0.5, 17)[:150])
+    assert np.array_equal(drawn(10, 0.5, 1), drawn(10, 0.5, 17))
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_a_number_is_not_drawn(grey: np.ndarray) -> None:
+    points = np.full((2, 5, 2), [130.0, 200.0])
+    points[1, 2] = np.nan
+    box, nothing = [100, 150, 200, 300], [100, np.nan, 200, 300]
+    drawn = draw_faces(grey, Faces([nothing, box], [0.9, 0.8], points))
+    assert np.array_equal(drawn[:, :90], grey[:, :90])
+    points[1, 2] = points[1, 0]
+    without = draw_faces(grey, Faces([box], [0.8], points[1:]))
+    assert np.array_equal(drawn[150:190], without[150:190])
+    assert (drawn[200, 130] != grey[200, 130]).any()
 
 
 def test_seven_hundred_faces_and_pictures_of_every_kind_are_drawn() -> None:

@@ -1,32 +1,41 @@
-"""``facedet detect``: faces in pictures, as text, annotated pictures and JSON."""
+"""``facedet detect``: faces in pictures, as text, annotated pictures, crops and result files."""
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from facedet_mm.cli.arguments import add_detector_arguments, detector_from
-from facedet_mm.errors import FaceDetError, ImageError
-from facedet_mm.files import write_bytes, write_text
+from facedet_mm.anonymization import Method
+from facedet_mm.cli.arguments import add_detector_arguments, detector_from, non_negative, positive
+from facedet_mm.cli.inputs import Input, find_inputs
+from facedet_mm.cli.outputs import PictureOutputs, result_files
+from facedet_mm.concurrency import map_ahead, thread_pool
+from facedet_mm.detectors import Detector
+from facedet_mm.errors import ImageError
+from facedet_mm.formats import PictureFaces
 from facedet_mm.images import read_image
 from facedet_mm.structures import Faces
-from facedet_mm.visualization import draw_faces
 
 _EPILOG = """\
 examples:
   facedet detect photo.jpg
-  facedet detect *.jpg --out annotated --json faces.json
-  facedet detect crowd.jpg --size original --score-thr 0.3
-  facedet detect photo.jpg --model scrfd_2.5g.onnx --size auto
+  facedet detect holiday --recursive --out annotated --json faces.json
+  facedet detect 'scans/*.tif' --crops faces --align 112
+  find . -name '*.jpg' | facedet detect - --csv faces.csv --quiet
+  facedet detect street.jpg --anonymize blur --out hidden
+  facedet detect crowd.jpg --size auto --tiles 640
+  facedet detect WIDER_val/images --recursive --wider predictions --score-thr 0.02 --iou-thr 0.45
 
 A picture that can't be read is reported on standard error and left out, the others are done; the exit status
 is then 1. The JSON is a list of {"image", "width", "height", "faces": [{"box": [x1, y1, x2, y2], "score",
@@ -35,14 +44,61 @@ _LISTED = 5
 """Up to so many faces of a picture are listed one by one."""
 
 
+@dataclass(frozen=True)
+class _Item:
+    """A picture on its way."""
+
+    number: int
+    given: Input
+    image: NDArray[np.uint8] | None = None
+    faces: Faces | None = None
+    error: ImageError | None = None
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write annotated pictures into this folder")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all faces as JSON")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="picture files, folders, patterns, or - for a list of them on stdin"
+    )
+    parser.add_argument("--recursive", "-r", action="store_true", help="look into the folders of a folder, too")
+    results = parser.add_argument_group("results")
+    results.add_argument("--out", type=Path, metavar="DIR", help="write annotated pictures into this folder")
+    results.add_argument("--json", type=Path, metavar="FILE", help="write all faces as JSON")
+    results.add_argument("--csv", type=Path, metavar="FILE", help="write all faces as CSV, a line a face")
+    results.add_argument("--coco", type=Path, metavar="FILE", help="write all faces as COCO annotations")
+    results.add_argument("--wider", type=Path, metavar="DIR", help="write WIDER FACE submission files, EVENT/NAME.txt")
+    results.add_argument("--crops", type=Path, metavar="DIR", help="write each face as a picture of its own")
+    results.add_argument(
+        "--align",
+        type=positive,
+        metavar="SIDE",
+        help="turn and scale the crops so that eyes, nose and mouth lie where ArcFace wants them (usually 112)",
+    )
+    results.add_argument(
+        "--anonymize", choices=get_args(Method), help="make the faces in the pictures of --out unrecognisable"
+    )
+    results.add_argument(
+        "--margin",
+        type=non_negative,
+        default=0.2,
+        metavar="M",
+        help="what --crops and --anonymize add around a face, as a share of its size (default: %(default)s)",
+    )
+    parser.add_argument("--quiet", "-q", action="store_true", help="print no line for each picture")
     add_detector_arguments(parser)
+    speed = parser.add_argument_group("speed")
+    speed.add_argument(
+        "--batch", type=positive, default=1, metavar="N", help="pictures that the network sees at a time; for GPUs (1)"
+    )
+    speed.add_argument(
+        "--workers",
+        type=positive,
+        default=min(4, os.cpu_count() or 1),
+        metavar="N",
+        help="threads that read and write pictures meanwhile (default: a core each, at most 4)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,71 +106,71 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid text
     _silence_opencv()  # our own message says it better
-    if args.json and args.json.is_dir():
-        raise FaceDetError(f"--json {args.json} is a folder; give a file")
-    targets = _targets(args.images, args.out) if args.out else [None] * len(args.images)
+    inputs = find_inputs(args.inputs, args.recursive)
+    outputs = PictureOutputs(args, inputs)
     detector = detector_from(args)
-    records = []
-    for path, target in zip(args.images, targets, strict=True):
-        try:
-            image = read_image(path)
-            faces = detector.detect(image)
-            if target:
-                _write_picture(target, draw_faces(image, faces))
-        except ImageError as error:
-            print(f"facedet detect: error: {error}", file=sys.stderr)
-            continue
-        print(_summary(path, faces, target))
-        records.append(_record(path, image, faces))
-    if args.json:
-        write_text(args.json, "[\n" + ",\n".join(map(json.dumps, records)) + "\n]\n")
-    failed = len(args.images) - len(records)
+    ahead = args.workers + args.batch
+    failed = found = 0
+    with result_files(args) as add, thread_pool(args.workers) as pool, _progress(len(inputs)) as bar:
+
+        def write(item: _Item) -> _Item:
+            try:
+                if item.image is not None and item.faces is not None:
+                    outputs.write(item.number, item.given.path, item.image, item.faces)
+            except ImageError as error:
+                return replace(item, error=error)
+            return item
+
+        read = map_ahead(pool, _read, (_Item(number, given) for number, given in enumerate(inputs)), ahead)
+        for item in map_ahead(pool, write, _detect(detector, read, args.batch), ahead):
+            bar.update()
+            if item.error or item.image is None or item.faces is None:
+                failed += 1
+                bar.write(f"facedet detect: error: {item.error}", file=sys.stderr)
+                continue
+            height, width = item.image.shape[:2]
+            found += len(item.faces)
+            add(PictureFaces(str(item.given.path), width, height, item.faces))
+            if not args.quiet:
+                bar.write(_summary(item.given.path, item.faces, outputs.target(item.number)))
+    if len(inputs) > 1:
+        print(f"{len(inputs) - failed} pictures, {found} faces")
     if failed:
-        print(f"facedet detect: {failed} of {len(args.images)} pictures failed", file=sys.stderr)
+        print(f"facedet detect: {failed} of {len(inputs)} pictures failed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _read(item: _Item) -> _Item:
+    try:
+        return replace(item, image=read_image(item.given.path))
+    except ImageError as error:
+        return replace(item, error=error)
+
+
+def _detect(detector: Detector, items: Iterable[_Item], batch: int) -> Iterator[_Item]:
+    """Adds the faces, ``batch`` pictures at a time; those that could not be read pass in their place."""
+    waiting: list[_Item] = []
+    for item in items:
+        waiting.append(item)
+        if sum(one.image is not None for one in waiting) == batch:
+            yield from _with_faces(detector, waiting)
+            waiting = []
+    yield from _with_faces(detector, waiting)
+
+
+def _with_faces(detector: Detector, items: list[_Item]) -> list[_Item]:
+    found = iter(detector.detect_batch([item.image for item in items if item.image is not None]))
+    return [item if item.image is None else replace(item, faces=next(found)) for item in items]
+
+
+def _progress(total: int) -> tqdm[Any]:
+    return tqdm(total=total, unit="img", disable=total < 2 or not sys.stderr.isatty(), dynamic_ncols=True)
 
 
 def _silence_opencv() -> None:
     opencv: Any = cv2  # version 4 has the function here, 5 there
     set_level = getattr(opencv, "setLogLevel", None) or opencv.utils.logging.setLogLevel
     set_level(0)
-
-
-def _targets(images: Sequence[Path], folder: Path) -> list[Path]:
-    """Where each annotated picture goes: its own name, numbered where two pictures share one."""
-    taken: set[str] = set()
-    targets = []
-    for image in images:
-        suffix = image.suffix if _can_write(image.suffix) else ".png"
-        name, number = image.stem + suffix, 1
-        while name.lower() in taken:  # lower: some file systems don't tell cases apart
-            number += 1
-            name = f"{image.stem}_{number}{suffix}"
-        taken.add(name.lower())
-        targets.append(folder / name)
-    originals = {image.resolve() for image in images}
-    for target in targets:
-        if target.resolve() in originals:
-            raise FaceDetError(f"--out {folder} would overwrite {target}; choose another folder")
-    return targets
-
-
-def _can_write(suffix: str) -> bool:
-    try:
-        return bool(cv2.haveImageWriter(f"x{suffix}"))
-    except cv2.error:  # a codec that is switched off, as EXR
-        return False
-
-
-def _write_picture(path: Path, image: NDArray[np.uint8]) -> None:
-    try:
-        done, data = cv2.imencode(path.suffix, image)
-    except cv2.error:
-        done = False
-    if not done:
-        size = f"{image.shape[1]} x {image.shape[0]}"
-        raise ImageError(f"{path}: OpenCV can't write a {size} picture as {path.suffix}")
-    write_bytes(path, data.tobytes())
 
 
 def _summary(path: Path, faces: Faces, target: Path | None) -> str:
@@ -124,16 +180,3 @@ def _summary(path: Path, faces: Faces, target: Path | None) -> str:
             x1, y1, x2, y2 = (f"{value:.0f}" for value in box)
             lines.append(f"  {score:.2f}  ({x1}, {y1}) to ({x2}, {y2})")
     return "\n".join(lines)
-
-
-def _record(path: Path, image: NDArray[np.uint8], faces: Faces) -> dict[str, Any]:
-    columns: dict[str, Any] = {"box": _rounded(faces.boxes, 2), "score": _rounded(faces.scores, 4)}
-    if faces.landmarks is not None:
-        columns["landmarks"] = _rounded(faces.landmarks, 2)
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return {"image": str(path), "width": image.shape[1], "height": image.shape[0], "faces": rows}
-
-
-def _rounded(values: NDArray[np.float32], digits: int) -> list[Any]:
-    rounded: list[Any] = np.round(values.astype(np.float64), digits).tolist()
-    return rounded

@@ -1,0 +1,166 @@
+"""What ``facedet detect`` writes: pictures, crops, and files of all results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facedet_mm.anonymization import anonymize
+from facedet_mm.cli.inputs import Input
+from facedet_mm.errors import FaceDetError, ImageError
+from facedet_mm.evaluation.submission import write_prediction_file
+from facedet_mm.files import atomic_path, write_bytes, write_text
+from facedet_mm.formats import CSV_COLUMNS, PictureFaces, coco_document, csv_rows, csv_text, json_record
+from facedet_mm.structures import Faces
+from facedet_mm.visualization import draw_faces
+
+Add: TypeAlias = Callable[[PictureFaces], None]
+
+
+class PictureOutputs:
+    """The files that each picture gets of its own.
+
+    Args:
+        args: ``out``, ``anonymize``, ``crops``, ``align``, ``margin`` and ``wider`` of the command line.
+        inputs: all pictures, so that no two are given one name.
+
+    Raises:
+        FaceDetError: a picture would be overwritten, or options that need another one.
+    """
+
+    def __init__(self, args: argparse.Namespace, inputs: Sequence[Input]) -> None:
+        if args.anonymize and not args.out:
+            raise FaceDetError("--anonymize needs --out DIR, where the pictures go")
+        if args.align and not args.crops:
+            raise FaceDetError("--align needs --crops DIR, where the faces go")
+        self._args = args
+        self._names = _unique_names([given.name for given in inputs])
+        originals = {given.path.resolve() for given in inputs}
+        for name in self._names if args.out else ():
+            if (args.out / name).resolve() in originals:
+                raise FaceDetError(f"--out {args.out} would overwrite {args.out / name}; choose another folder")
+
+    def target(self, number: int) -> Path | None:
+        """Where the picture of input ``number`` goes, ``None`` without ``--out``."""
+        return self._args.out / self._names[number] if self._args.out else None
+
+    def write(self, number: int, path: Path, image: NDArray[np.uint8], faces: Faces) -> None:
+        """Writes all that was asked for; may be called from several threads.
+
+        Raises:
+            ImageError: the picture can't be written in its format.
+            FaceDetError: a file can't be written.
+        """
+        args = self._args
+        if target := self.target(number):
+            shown = anonymize(image, faces, args.anonymize, margin=args.margin) if args.anonymize else None
+            write_picture(target, draw_faces(image, faces) if shown is None else shown)
+        if args.crops:
+            crops = faces.align(image, args.align) if args.align else faces.crop(image, args.margin)
+            name = self._names[number]
+            for face, crop in enumerate(crops, start=1):
+                if crop.size:
+                    write_picture(args.crops / name.with_name(f"{name.stem}_{face}{name.suffix}"), crop)
+        if args.wider:
+            event = path.resolve().parent.name
+            write_prediction_file(args.wider / event / f"{path.stem}.txt", path.name, faces.boxes, faces.scores)
+
+
+@contextmanager
+def result_files(args: argparse.Namespace) -> Iterator[Add]:
+    """Opens ``json``, ``csv`` and ``coco`` of the command line; gives what adds a picture to all of them.
+
+    The files appear, whole, when the block ends without an error.
+    """
+    writers = {"json": _json_file, "csv": _csv_file, "coco": _coco_file}
+    wanted = {name: path for name in writers if (path := getattr(args, name))}
+    for name, path in wanted.items():
+        if path.is_dir():
+            raise FaceDetError(f"--{name} {path} is a folder; give a file")
+    with ExitStack() as stack:
+        adds = [stack.enter_context(writers[name](path)) for name, path in wanted.items()]
+
+        def add(picture: PictureFaces) -> None:
+            for one in adds:
+                one(picture)
+
+        yield add
+
+
+@contextmanager
+def _json_file(path: Path) -> Iterator[Add]:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        separator = "[\n"
+
+        def add(picture: PictureFaces) -> None:
+            nonlocal separator
+            file.write(separator + json.dumps(json_record(picture)))
+            separator = ",\n"
+
+        yield add
+        file.write("\n]\n" if separator == ",\n" else "[]\n")
+
+
+@contextmanager
+def _csv_file(path: Path) -> Iterator[Add]:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(csv_text([CSV_COLUMNS]))
+        yield lambda picture: void(file.write(csv_text(csv_rows(picture.name, picture.faces))))
+
+
+@contextmanager
+def _coco_file(path: Path) -> Iterator[Add]:
+    pictures: list[PictureFaces] = []
+    yield pictures.append
+    write_text(path, json.dumps(coco_document(pictures)) + "\n")
+
+
+def void(_: object) -> None:
+    """Drops a value that nobody needs."""
+
+
+def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
+    """Writes ``image`` in the format that the name's ending says, atomically.
+
+    Raises:
+        ImageError: OpenCV can't write it so.
+        FaceDetError: the file can't be written.
+    """
+    try:
+        done, data = cv2.imencode(path.suffix, image)
+    except cv2.error:
+        done = False
+    if not done:
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise ImageError(f"{path}: OpenCV can't write a {size} picture as {path.suffix}")
+    write_bytes(path, data.tobytes())
+
+
+def _unique_names(names: Sequence[Path]) -> list[Path]:
+    """The names, numbered where two share one, with an ending that can be written."""
+    taken: set[str] = set()
+    unique = []
+    for wanted in names:
+        suffix = wanted.suffix if _can_write(wanted.suffix) else ".png"
+        name, number = wanted.with_name(wanted.stem + suffix), 1
+        while str(name).lower() in taken:  # lower: some file systems don't tell cases apart
+            number += 1
+            name = wanted.with_name(f"{wanted.stem}_{number}{suffix}")
+        taken.add(str(name).lower())
+        unique.append(name)
+    return unique
+
+
+def _can_write(suffix: str) -> bool:
+    try:
+        return bool(cv2.haveImageWriter(f"x{suffix}"))
+    except cv2.error:  # a codec that is switched off, as EXR
+        return False

@@ -1,0 +1,93 @@
+"""One contestant of ``tools/benchmark.py runtime`` in a process of its own; runs in a peer's Python too.
+
+Reads a JSON line with its job on standard input, then picture names, a line each; answers each with a JSON line of
+milliseconds for each thing it times.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+
+def facedet_mm(job):
+    """Our detector, and the bare run of its network on an input that is ready."""
+    from facedet_mm.detectors import build_detector
+    from facedet_mm.detectors.letterbox import fit, make_blob
+
+    detector = build_detector(
+        job["model"], device=job.get("device"), score_thr=job["score_thr"], input_size=job.get("size", 640)
+    )
+    session, network = detector._session, detector._network
+
+    def bare(image):
+        box = fit(image.shape[1], image.shape[0], detector.input_size, network.divisor)
+        blob = make_blob([image], [box], network.normalization)
+        return lambda: session.run(blob)
+
+    return {"detect": lambda image: lambda: detector.detect(image), "bare": bare}
+
+
+def insightface(job):
+    """The ``insightface`` package."""
+    from insightface.model_zoo.scrfd import SCRFD
+
+    detector = SCRFD(model_file=job["model"])
+    detector.prepare(-1, input_size=(640, 640), det_thresh=job["score_thr"])
+    return {"detect": lambda image: lambda: detector.detect(image, input_size=(640, 640))}
+
+
+def uniface(job):
+    """The ``uniface`` package, on our file instead of one that it downloads."""
+    from uniface.detection import scrfd
+
+    scrfd.verify_model_weights = lambda _: job["model"]
+    detector = scrfd.SCRFD(confidence_threshold=job["score_thr"], providers=["CPUExecutionProvider"])
+    return {"detect": lambda image: lambda: detector.detect(image)}
+
+
+def opencv(job):
+    """OpenCV's own YuNet, at the size that fits into 640 × 640."""
+    import cv2
+
+    detector = cv2.FaceDetectorYN.create(job["model"], "", (640, 640), job["score_thr"], 0.4, 5000)
+
+    def prepare(image):
+        scale = 640 / max(image.shape[:2])
+        size = (640, 640)
+
+        def run():
+            canvas = cv2.copyMakeBorder(
+                resized := cv2.resize(image, None, fx=scale, fy=scale),
+                0, 640 - resized.shape[0], 0, 640 - resized.shape[1], cv2.BORDER_CONSTANT,
+            )  # fmt: skip
+            detector.setInputSize(size)
+            return detector.detect(canvas)
+
+        return run
+
+    return {"detect": prepare}
+
+
+def main():
+    import cv2
+
+    job = json.loads(sys.stdin.readline())
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a package prints must not mix with the answers
+    contestants = globals()[job["package"]](job)
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        image = cv2.imread(line.rstrip("\n"))
+        runs = {name: prepare(image) for name, prepare in contestants.items()}
+        best = dict.fromkeys(runs, float("inf"))
+        for _ in range(job["repeats"]):
+            for name, run in runs.items():
+                start = time.perf_counter()
+                run()
+                best[name] = min(best[name], 1e3 * (time.perf_counter() - start))
+        print(json.dumps(best), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
