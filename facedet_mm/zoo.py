@@ -1,15 +1,34 @@
-"""The models this package knows: names, licences, published figures, and where their files lie."""
+"""The models this package knows: names, licences, published figures, and where their files lie or come from."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from facedet_mm.errors import ModelError
+from facedet_mm.errors import FaceDetError, ModelError
 
 _PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public place that a model's file can be fetched from.
+
+    Attributes:
+        url: of the ``.onnx`` file, or of a zip archive that holds it.
+        member: its file name in the archive, without folders; ``None`` when ``url`` is the file itself.
+        archive_size: of the archive, in bytes.
+    """
+
+    url: str
+    member: str | None = None
+    archive_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -21,31 +40,47 @@ class ZooModel:
         family: ``'scrfd'`` or ``'yunet'``.
         licence: of the published weights.
         file: the bundled weights in ``assets``, ``None`` where they may not be bundled.
-        sha256: of that file.
+        sha256: of the ``.onnx`` file, bundled or fetched.
+        size: of that file, in bytes.
+        verified: whether the hash was computed from the file itself, or several publications independent of each
+            other give the same; ``False`` where only the place that the file comes from states it.
         params_m: parameters in millions, as published.
         gflops: multiply-adds in units of 10⁹ at 640×480, ``None`` where not published.
         ap: published WIDER FACE val AP in percent: easy, medium, hard.
         ap_size: the input size of those figures, ``'640'`` or ``'original'``.
         landmarks: whether it gives five landmarks.
         config: its file in ``configs``, ``None`` where it can't be trained here.
+        sources: where the file can be fetched, best first; empty for a bundled one.
     """
 
     name: str
     family: str
     licence: str
     file: str | None
-    sha256: str | None
+    sha256: str
+    size: int
+    verified: bool
     params_m: float
     gflops: float | None
     ap: tuple[float, float, float]
     ap_size: str
     landmarks: bool
     config: str | None
+    sources: tuple[Source, ...]
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether the licence forbids commercial use, so that the user is asked before the weights are fetched."""
+        return "non-commercial" in self.licence
 
 
 def _read_table() -> dict[str, ZooModel]:
-    rows = json.loads(asset_path("models.json").read_text(encoding="utf-8"))
-    return {row["name"]: ZooModel(**{**row, "ap": tuple(row["ap"])}) for row in rows}
+    return {row["name"]: _model(row) for row in json.loads(asset_path("models.json").read_text(encoding="utf-8"))}
+
+
+def _model(row: dict[str, Any]) -> ZooModel:
+    sources = tuple(Source(**source) for source in row["sources"])
+    return ZooModel(**{**row, "ap": tuple(row["ap"]), "sources": sources})
 
 
 def asset_path(name: str) -> Path:
@@ -82,5 +117,112 @@ def config_path(name: str) -> Path:
     raise ModelError(f"the config of {name} is missing; looked for {places[0]} and {places[1]}")
 
 
+def cache_dir() -> Path:
+    """The folder of fetched models: ``$FACEDET_HOME``, else ``facedet-mm`` in the platform's cache folder.
+
+    That is ``$XDG_CACHE_HOME`` or ``~/.cache``, ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on Windows.
+
+    Raises:
+        FaceDetError: there is no home folder.
+    """
+    variable, fallback = _CACHES.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
+    given = Path(os.environ.get(variable, ""))
+    try:
+        if own := os.environ.get("FACEDET_HOME"):
+            return Path(own).expanduser()
+        return (given if given.is_absolute() else Path.home() / fallback) / "facedet-mm"
+    except RuntimeError as error:
+        raise FaceDetError("no home folder to keep models in; set FACEDET_HOME to a folder") from error
+
+
+def cached_path(name: str) -> Path:
+    """Where the fetched file of a model lies or would lie; a file put there by hand is used as well.
+
+    Raises:
+        ModelError: an unknown model.
+        FaceDetError: there is no home folder.
+    """
+    return cache_dir() / f"{find_model(name).name}.onnx"
+
+
+def weights_path(name: str) -> Path | None:
+    """The ``.onnx`` file of a model that is on this machine, bundled or fetched; ``None`` when there is none.
+
+    Raises:
+        ModelError: an unknown model.
+        FaceDetError: there is no home folder.
+
+    Example:
+        >>> weights_path("yunet_n").name
+        'yunet_n_dynamic.onnx'
+    """
+    model = find_model(name)
+    path = asset_path(model.file) if model.file else cached_path(name)
+    return path if path.is_file() else None
+
+
+def fetch(
+    name: str,
+    accept_licence: bool = False,
+    *,
+    progress: bool = False,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """The ``.onnx`` file of a model; downloaded into :func:`cache_dir` unless it is there, and checked by SHA-256.
+
+    Its places are tried one after the other. A download that is cut goes on where it ended, now or at the next
+    call. Proxies are taken from ``HTTPS_PROXY`` and its kin.
+
+    Args:
+        name: a name of the zoo.
+        accept_licence: you have read the model's licence and keep to it; needed for weights that are for
+            non-commercial use only.
+        progress: show a bar on standard error when that is a terminal.
+        notify: gets a sentence for whatever makes the user wait.
+
+    Raises:
+        ModelError: an unknown model, or a licence that is not accepted.
+        facedet_mm.download.DownloadError: no place serves the file; a ``ModelError``.
+        FaceDetError: the file can't be written.
+    """
+    from facedet_mm.download import DownloadError, download, has_sha256
+
+    model = find_model(name)
+    if model.file:
+        return asset_path(model.file)
+    path = cached_path(name)
+    if has_sha256(path, model.sha256):
+        return path
+    if model.non_commercial and not accept_licence:
+        raise ModelError(
+            f"{name}: the licence of these weights is {model.licence!r}. If your use is within it, say so: "
+            f"facedet models fetch {name} --accept-licence, or fetch({name!r}, accept_licence=True)"
+        )
+    failures = []
+    for source in model.sources:
+        notify(f"fetching {source.url} ({(source.archive_size or model.size) / 1e6:.1f} MB)")
+        try:
+            download(
+                source.url,
+                path,
+                sha256=model.sha256,
+                size=model.size,
+                member=source.member,
+                archive_size=source.archive_size,
+                progress=progress,
+                notify=notify,
+            )
+        except DownloadError as error:
+            failures.append(str(error))
+        else:
+            return path
+    raise DownloadError(
+        f"cannot fetch {name}: {'; '.join(failures)}. Behind a proxy set HTTPS_PROXY; a file fetched by other means "
+        f"can be put at {path}"
+    )
+
+
+_CACHES = {"darwin": ("", "Library/Caches"), "win32": ("LOCALAPPDATA", "AppData/Local")}
+"""Platform → variable that holds the folder of caches, and its usual place in the home folder."""
 MODELS = _read_table()
 """Name → model."""

@@ -13,7 +13,10 @@ from facedet_mm.errors import FaceDetError
 
 COMMANDS = {
     "detect": "find faces in pictures",
+    "bench": "time a model on this machine",
     "eval": "score a folder of WIDER FACE predictions",
+    "models": "list, describe and fetch models",
+    "completion": "print a shell's completion script",
 }
 """Command → one line of help; the command ``x`` lives in ``facedet_mm.cli.x``, imported only when asked for."""
 
@@ -21,21 +24,27 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; gives the exit status (0 fine, 1 a :class:`FaceDetError`, 2 usage, 130 Ctrl-C)."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    wanted = next((word for word in argv if not word.startswith("-")), "")
+    parser = build_parser(wanted)
+    args = parser.parse_args(argv)
+    module = importlib.import_module(f"facedet_mm.cli.{args.command}")
+    return guard(lambda: module.run(args), f"facedet {args.command}")
+
+
+def build_parser(wanted: str | None) -> argparse.ArgumentParser:
+    """The parser; only the command ``wanted`` has its arguments, which takes an import; ``None`` is all of them."""
     parser = argparse.ArgumentParser(
         prog="facedet", description="Face detection with SCRFD and YuNet.", epilog="facedet COMMAND --help says more."
     )
     parser.add_argument("--version", action="version", version=f"facedet-mm {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    wanted = next((word for word in argv if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(
             name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        if name == wanted:
+        if wanted in (None, name):
             importlib.import_module(f"facedet_mm.cli.{name}").add_arguments(sub)
-    args = parser.parse_args(argv)
-    module = importlib.import_module(f"facedet_mm.cli.{args.command}")
-    return guard(lambda: module.run(args), f"facedet {args.command}")
+    return parser
 
 
 def guard(run: Callable[[], int], name: str) -> int:

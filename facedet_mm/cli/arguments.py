@@ -4,56 +4,20 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Literal, cast
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 from facedet_mm.detectors import Detector, InputSize, InputSizes, build_detector
 from facedet_mm.detectors.letterbox import check_input_size
 from facedet_mm.errors import FaceDetError
 
 
-def add_detector_arguments(parser: argparse.ArgumentParser, score_thr: float = 0.5, iou_thr: float = 0.4) -> None:
-    """Declares what :func:`detector_from` reads; the two thresholds are the command's defaults."""
+def add_detector_arguments(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
+    """Declares what :func:`detector_from` reads, but for the options ``without``, which the command has itself."""
     group = parser.add_argument_group("detector")
-    group.add_argument(
-        "--model",
-        default="yunet_n",
-        metavar="M",
-        help="a name of the zoo, an .onnx file or a .py config of MMDetection (default: %(default)s)",
-    )
-    group.add_argument("--weights", metavar="W", help="an .onnx or .pth file for a zoo name or config")
-    group.add_argument(
-        "--device",
-        metavar="D",
-        help="cpu, openvino, cuda, cuda:1, tensorrt, coreml or directml (default: the CPU for .onnx files)",
-    )
-    group.add_argument(
-        "--size",
-        type=input_sizes,
-        default=640,
-        metavar="S",
-        help="what the network sees: a square's side, WxH, auto (as 640, with less padding: faster), original, or "
-        "several with commas, as 320,640, whose faces are merged (default: %(default)s)",
-    )
-    group.add_argument(
-        "--score-thr", type=fraction, default=score_thr, metavar="T", help="least score (default: %(default)s)"
-    )
-    group.add_argument(
-        "--iou-thr",
-        type=fraction,
-        default=iou_thr,
-        metavar="T",
-        help="IoU above which two boxes are one face (default: %(default)s)",
-    )
-
-    group.add_argument(
-        "--max-faces", type=positive, metavar="N", help="give only the N faces with the best scores (default: all)"
-    )
-    group.add_argument(
-        "--tiles",
-        type=positive,
-        metavar="PIXELS",
-        help="also look at overlapping tiles of this side: for tiny faces in huge pictures (default: none)",
-    )
+    for flag, options in _OPTIONS.items():
+        if flag not in without:
+            group.add_argument(flag, **options)
 
 
 def detector_from(args: argparse.Namespace) -> Detector:
@@ -67,6 +31,7 @@ def detector_from(args: argparse.Namespace) -> Detector:
         args.size,
         args.max_faces,
         args.tiles,
+        args.threads,
     )
 
 
@@ -118,3 +83,38 @@ def non_negative(text: str) -> float:
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number from 0 on, not {text!r}")
     return value
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--model": dict(
+        default="yunet_n",
+        metavar="M",
+        help="a name of the zoo, an .onnx file or a .py config of MMDetection (default: %(default)s)",
+    ),
+    "--weights": dict(metavar="W", help="an .onnx or .pth file for a zoo name or config"),
+    "--device": dict(
+        metavar="D",
+        help="cpu, openvino, cuda, cuda:1, tensorrt, coreml or directml (default: the CPU for .onnx files)",
+    ),
+    "--threads": dict(type=positive, metavar="N", help="threads of the network (default: a core each)"),
+    "--size": dict(
+        type=input_sizes,
+        default=640,
+        metavar="S",
+        help="what the network sees: a square's side, WxH, auto (as 640, with less padding: faster), original, or "
+        "several with commas, as 320,640, whose faces are merged (default: %(default)s)",
+    ),
+    "--tiles": dict(
+        type=positive,
+        metavar="PIXELS",
+        help="also look at overlapping tiles of this side: for tiny faces in huge pictures (default: none)",
+    ),
+    "--score-thr": dict(type=fraction, default=0.5, metavar="T", help="least score (default: %(default)s)"),
+    "--iou-thr": dict(
+        type=fraction,
+        default=0.4,
+        metavar="T",
+        help="IoU above which two boxes are one face (default: %(default)s)",
+    ),
+    "--max-faces": dict(type=positive, metavar="N", help="give only the N faces with the best scores (default: all)"),
+}

@@ -10,7 +10,7 @@ from typing import Any, cast
 from facedet_mm.detectors.base import Detector, Image, InputSizes
 from facedet_mm.detectors.letterbox import InputSize
 from facedet_mm.detectors.onnx import OnnxDetector
-from facedet_mm.errors import MissingDependencyError, ModelError
+from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
 from facedet_mm.zoo import asset_path, config_path, find_model
 
 __all__ = ["Detector", "Image", "InputSize", "InputSizes", "OnnxDetector", "build_detector"]
@@ -27,6 +27,7 @@ def build_detector(
     input_size: InputSizes = 640,
     max_faces: int | None = None,
     tiles: int | tuple[int, int] | None = None,
+    threads: int | None = None,
 ) -> Detector:
     """Builds the detector that a model needs; without arguments the one that comes with the package.
 
@@ -42,6 +43,7 @@ def build_detector(
             these, whose faces are merged.
         max_faces: only so many come out, those with the best scores; ``None`` is all.
         tiles: also look at tiles of so many pixels of the picture, a side or (width, height).
+        threads: threads of the network, for ``.onnx`` files; ``None`` is a core each.
 
     Raises:
         ModelError: an unknown name, a missing or unfit file, or weights that are needed and not given.
@@ -60,28 +62,30 @@ def build_detector(
     if _suffix(model) == ".onnx":
         if weights is not None:
             raise ModelError(f"{model} holds its own weights; leave weights={os.fspath(weights)!r} out")
-        return _file_detector(model, options)
+        return _file_detector(model, threads, options)
     entry = None if _suffix(model) == ".py" else find_model(os.fspath(model))
     if weights is None:
         if entry is None or entry.file is None:
             raise ModelError(_missing_weights(model))
-        return _file_detector(asset_path(entry.file), options)
+        return _file_detector(asset_path(entry.file), threads, options)
     if _suffix(weights) == ".onnx":
-        return _file_detector(weights, options)
+        return _file_detector(weights, threads, options)
     if _suffix(weights) not in _CHECKPOINTS:
         raise ModelError(f"weights must be an .onnx or .pth file, not {weights}")
+    if threads is not None:
+        raise FaceDetError("threads is for .onnx files; the threads of PyTorch are set by OMP_NUM_THREADS")
     return _torch_detector(model if entry is None else config_path(entry.name), weights, options)
 
 
-def _file_detector(path: str | os.PathLike[str], options: dict[str, Any]) -> Detector:
+def _file_detector(path: str | os.PathLike[str], threads: int | None, options: dict[str, Any]) -> Detector:
     kind, _, device = (options["device"] or "cpu").partition(":")
     if kind != "openvino":
-        return OnnxDetector(path, **options)
+        return OnnxDetector(path, threads=threads, **options)
     try:
         module = importlib.import_module("facedet_mm.detectors.openvino")
     except ImportError as error:
         raise MissingDependencyError(f"device 'openvino': pip install 'facedet-mm[openvino]' ({error})") from error
-    return cast(Detector, module.OpenVinoDetector(path, **{**options, "device": device or "cpu"}))
+    return cast(Detector, module.OpenVinoDetector(path, threads=threads, **{**options, "device": device or "cpu"}))
 
 
 def _torch_detector(

@@ -1,0 +1,98 @@
+"""``facedet bench``: how fast a model finds faces on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from facedet_mm.cli.arguments import add_detector_arguments, detector_from, input_size, positive
+from facedet_mm.detectors import Detector
+from facedet_mm.files import write_text
+from facedet_mm.images import read_image
+from facedet_mm.zoo import asset_path
+
+_EPILOG = """\
+examples:
+  facedet bench
+  facedet bench --model scrfd_2.5g.onnx --device openvino --sizes 320 640 auto --batches 1 8 --threads 1 2
+  facedet bench --image crowd.jpg --json times.json
+
+Times are of everything from the decoded picture to its faces, in milliseconds a picture: the median and the
+95th percentile of repeated calls."""
+_WARM_UP = 2
+_FEWEST = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--image", type=Path, default=asset_path("solvay_1927.jpg"), help="the picture (a group of 29)")
+    parser.add_argument(
+        "--sizes", nargs="+", type=input_size, default=[320, 480, 640, 960], metavar="S", help="sizes (%(default)s)"
+    )
+    parser.add_argument("--batches", nargs="+", type=positive, default=[1], metavar="N", help="batch sizes (1)")
+    parser.add_argument(
+        "--threads", nargs="+", type=positive, default=[None], metavar="N", help="threads (default: a core each)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, metavar="T", help="time spent on each line of the table (%(default)s)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
+    add_detector_arguments(parser, without=("--size", "--threads"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; gives the exit status."""
+    image = read_image(args.image)
+    cells = len(args.threads) * len(args.sizes) * len(args.batches)
+    print(f"{args.model}, {image.shape[1]} x {image.shape[0]} picture, milliseconds a picture")
+    print(f"{'size':>10}{'batch':>7}{'threads':>9}{'median':>9}{'p95':>9}{'pictures/s':>12}{'faces':>7}")
+    rows = []
+    for row in tqdm(_rows(args, image), total=cells, disable=not sys.stderr.isatty(), leave=False):
+        rows.append(row)
+        threads = "auto" if row["threads"] is None else row["threads"]
+        tqdm.write(
+            f"{row['size']:>10}{row['batch']:>7}{threads:>9}{row['median_ms']:>9.2f}{row['p95_ms']:>9.2f}"
+            f"{1e3 / row['median_ms']:>12.1f}{row['faces']:>7}"
+        )
+    if args.json:
+        write_text(args.json, json.dumps(rows, indent=2) + "\n")
+    return 0
+
+
+def _rows(args: argparse.Namespace, image: Any) -> Iterator[dict[str, Any]]:
+    for threads in args.threads:
+        detector = detector_from(argparse.Namespace(**{**vars(args), "threads": threads, "size": args.sizes[0]}))
+        for size, batch in itertools.product(args.sizes, args.batches):
+            detector.input_size = size
+            faces = len(detector.detect(image))
+            median, high = np.percentile(_times(detector, [image] * batch, args.seconds), [50, 95]).tolist()
+            name = "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
+            yield dict(size=name, batch=batch, threads=threads, median_ms=median, p95_ms=high, faces=faces)
+
+
+def _times(detector: Detector, images: list[Any], seconds: float) -> list[float]:
+    """Milliseconds a picture of repeated calls."""
+    times: list[float] = []
+    end = None
+    for count in itertools.count():
+        start = time.perf_counter()
+        detector.detect_batch(images)
+        now = time.perf_counter()
+        if count < _WARM_UP:
+            continue
+        times.append(1e3 * (now - start) / len(images))
+        end = end or start + seconds
+        if now >= end and len(times) >= _FEWEST:
+            break
+    return times

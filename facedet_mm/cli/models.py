@@ -1,0 +1,145 @@
+"""``facedet models``: what models there are, what is known of one, and fetching its weights."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tqdm import tqdm
+
+from facedet_mm.errors import ModelError
+from facedet_mm.zoo import MODELS, ZooModel, cache_dir, cached_path, fetch, find_model, weights_path
+
+_EPILOG = """\
+examples:
+  facedet models list
+  facedet models info scrfd_10g_kps
+  facedet models fetch scrfd_2.5g_kps
+  facedet detect photo.jpg --model scrfd_2.5g_kps
+
+Fetched files are kept in $FACEDET_HOME, or in facedet-mm in your cache folder. Proxies are taken from the
+environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY). A download that was cut goes on where it ended."""
+_HEADINGS = ("name", "family", "Mparam", "GFLOPs", "MB", "easy", "medium", "hard", "at", "points", "where", "licence")
+_NUMBERS = range(2, 8)
+"""The columns that are set flush right."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="all models: size, published accuracy, licence, where the file is")
+    info = actions.add_parser("info", help="everything known of one model")
+    info.add_argument("name", metavar="NAME", help="a name of the list")
+    get = actions.add_parser("fetch", help="download the weights of one model")
+    get.add_argument("name", metavar="NAME", help="a name of the list")
+    get.add_argument(
+        "--accept-licence", action="store_true", help="you have read the licence of the weights and keep to it"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; gives the exit status."""
+    if args.action == "list":
+        print(_table())
+    elif args.action == "info":
+        print(_description(find_model(args.name)))
+    else:
+        print(_fetched(find_model(args.name), args.accept_licence))
+    return 0
+
+
+def _table() -> str:
+    rows = [_HEADINGS, *(_row(model) for model in MODELS.values())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i in _NUMBERS else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    notes = [
+        "easy, medium, hard: published AP on WIDER FACE val in percent, at that input size; GFLOPs at 640x480; "
+        "points: landmarks.",
+        f"Fetched files are kept in {cache_dir()}.",
+    ]
+    if not all(model.verified for model in MODELS.values()):
+        notes.insert(1, "unverified: the file's SHA-256 is stated by the place it comes from alone.")
+    return "\n".join([*lines, "", *notes])
+
+
+def _row(model: ZooModel) -> tuple[str, ...]:
+    return (
+        model.name,
+        model.family,
+        f"{model.params_m:.2f}",
+        "-" if model.gflops is None else f"{model.gflops:.2f}",
+        f"{model.size / 1e6:.1f}",
+        *(f"{ap:.2f}" for ap in model.ap),
+        model.ap_size,
+        "5" if model.landmarks else "-",
+        _where(model),
+        model.licence,
+    )
+
+
+def _where(model: ZooModel) -> str:
+    if model.file:
+        return "bundled"
+    place = "to fetch" if weights_path(model.name) is None else "cached"
+    return place if model.verified else f"{place}, unverified"
+
+
+def _description(model: ZooModel) -> str:
+    path = weights_path(model.name)
+    ap = " / ".join(f"{value:.2f}" for value in model.ap)
+    size = "original size" if model.ap_size == "original" else model.ap_size
+    lines = {
+        "name": model.name,
+        "family": model.family,
+        "parameters": f"{model.params_m} million",
+        "GFLOPs": "not published" if model.gflops is None else f"{model.gflops} at 640x480",
+        "WIDER FACE AP": f"{ap} (easy / medium / hard, published, at {size})",
+        "landmarks": "5" if model.landmarks else "none",
+        "licence": model.licence,
+        "training config": model.config or "none",
+        "file size": f"{model.size} bytes",
+        "SHA-256": f"{model.sha256} ({_trust(model)})",
+        "file": f"{path or cached_path(model.name)} ({_where(model)})",
+    }
+    lines |= {f"source {i}": f"{s.url} {s.member or ''}".rstrip() for i, s in enumerate(model.sources, 1)}
+    return "\n".join(f"{label + ':':<17}{value}" for label, value in lines.items())
+
+
+def _trust(model: ZooModel) -> str:
+    return "verified" if model.verified else "not verified: stated by the place it comes from alone"
+
+
+def _fetched(model: ZooModel, accept_licence: bool) -> str:
+    path = weights_path(model.name)
+    if path is None and model.non_commercial and not accept_licence:
+        accept_licence = _ask(model)
+    path = fetch(model.name, accept_licence, progress=True, notify=_note)
+    if not model.verified:
+        _note(f"the file has the expected SHA-256, {model.sha256}, but it is {_trust(model)}")
+    return f"{model.name}: {path}"
+
+
+def _ask(model: ZooModel) -> bool:
+    """Shows the licence and asks on a terminal; elsewhere the answer is no, and ``fetch`` says how to give it."""
+    if not sys.stdin.isatty():
+        return False
+    print(f"The weights of {model.name} come under this licence: {model.licence}.", file=sys.stderr)
+    try:
+        answer = input("Is your use within it? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise ModelError(f"{model.name} is not fetched: its licence is not accepted")
+    return True
+
+
+def _note(message: str) -> None:
+    tqdm.write(f"facedet models: {message}", file=sys.stderr)  # print would cut a bar in two
