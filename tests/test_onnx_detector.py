@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -508,3 +509,23 @@ class TestZoo:
             assert entry.landmarks == (name == "yunet_n" or name.endswith("_kps"))
             if entry.config:
                 assert config_path(name).name == f"{name}.py"
+
+
+def resident_megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
+def test_memory_does_not_grow_over_ten_thousand_calls(solvay: np.ndarray) -> None:
+    detector = OnnxDetector(YUNET, input_size=64, threads=1, score_thr=0.02)
+    pictures = [solvay[y : y + 60 + y // 40, 300:364] for y in range(0, 2000, 200)]
+    sizes = ["auto", 64, (96, 64)]
+    for size in sizes * 100:
+        detector.input_size = size
+        detector.detect(pictures[0][:50])
+    detector.input_size = 64
+    before = resident_megabytes()
+    for _ in range(1000):
+        for picture in pictures:
+            detector.detect(picture)
+    assert resident_megabytes() - before < 4
