@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+_PATIENCE = 0.1
+"""Seconds after which a thread that can't hand over looks whether anybody still waits."""
 
 
 @contextmanager
@@ -42,10 +47,59 @@ def map_ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Itera
         ...     list(map_ahead(pool, len, ["a", "bb", "ccc"], ahead=2))
         [1, 2, 3]
     """
-    queue: deque[Future[B]] = deque()
+    tasks: deque[Future[B]] = deque()
     for item in items:
-        queue.append(pool.submit(function, item))
-        if len(queue) > ahead:
-            yield queue.popleft().result()
-    while queue:
-        yield queue.popleft().result()
+        tasks.append(pool.submit(function, item))
+        if len(tasks) > ahead:
+            yield tasks.popleft().result()
+    while tasks:
+        yield tasks.popleft().result()
+
+
+def prefetch(items: Iterable[A], ahead: int) -> Generator[A, None, None]:
+    """``items``, drawn in a thread of their own, up to ``ahead`` of them before their turn.
+
+    Closing the generator closes ``items`` where they can be closed, in their thread, and waits for it.
+
+    Raises:
+        BaseException: what drawing an item raised, after the items before it.
+
+    Example:
+        >>> list(prefetch(iter("abc"), ahead=2))
+        ['a', 'b', 'c']
+    """
+    ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(ahead)
+    stopped = threading.Event()
+
+    def hand_over(item: Any, error: BaseException | None = None) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put((item, error), timeout=_PATIENCE)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def draw() -> None:
+        try:
+            if all(map(hand_over, items)):
+                hand_over(None, StopIteration())
+        except BaseException as error:
+            hand_over(None, error)
+        finally:
+            if isinstance(items, Generator):
+                items.close()
+
+    thread = threading.Thread(target=draw, name="facedet-prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
