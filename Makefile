@@ -35,7 +35,7 @@ $(VENV)/.train: $(VENV)/.core | compiler
 	@echo "facedet-mm: adding PyTorch, MMDetection and the test tools; compiling mmcv takes ten to twenty minutes once"
 	@$(PIP) "$(TORCH)" "setuptools<81" wheel ninja psutil
 	@$(PIP) --no-build-isolation "$(MMCV)"
-	@$(PIP) --editable ".[train,plot,dev]"
+	@$(PIP) --editable ".[train,dev]"
 	@# mmdet brings the OpenCV build without windows, whose files hide those of the one with windows
 	@$(BIN)/python -m pip uninstall --quiet --yes opencv-python-headless 2>/dev/null
 	@$(PIP) --force-reinstall --no-deps "$$($(BIN)/python -m pip freeze | grep '^opencv-python==')"

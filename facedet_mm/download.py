@@ -122,8 +122,6 @@ class _Transfer:
 
     def run(self, progress: bool, notify: Callable[[str], None]) -> None:
         """Connects until all bytes are there or the tries are used up."""
-        if _length(self.part) > self.size:
-            self.part.unlink()
         furthest = _length(self.part)
         waits = iter(DELAYS)
         name = self.part.name.removesuffix(".part")

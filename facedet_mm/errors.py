@@ -6,7 +6,16 @@ message in one line and exit with status 1. Any other exception is a bug.
 
 
 class FaceDetError(Exception):
-    """Base of all errors caused by input, files or the installation, not by a bug."""
+    """Base of all errors caused by input, files or the installation, not by a bug.
+
+    Example:
+        >>> from facedet_mm import build_detector
+        >>> try:
+        ...     build_detector("scrfd_5g")
+        ... except FaceDetError as error:
+        ...     print(str(error)[:24])
+        unknown model 'scrfd_5g'
+    """
 
 
 class ImageError(FaceDetError):

@@ -21,6 +21,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         FaceDetError: the folder or file can't be written (no permission, disk full, a file where a folder
             should be).
+
+    Example:
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> with atomic_path(Path(folder.name, "new", "faces.txt")) as temporary:
+        ...     _ = temporary.write_text("29")
+        >>> Path(folder.name, "new", "faces.txt").read_text()
+        '29'
+        >>> folder.cleanup()
     """
     path = Path(path)
     try:
@@ -43,12 +51,28 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes ``text`` as UTF-8 atomically; see :func:`atomic_path`."""
+    """Writes ``text`` as UTF-8 atomically; see :func:`atomic_path`.
+
+    Example:
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> write_text(f"{folder.name}/a.txt", "29 faces")
+        >>> os.listdir(folder.name)
+        ['a.txt']
+        >>> folder.cleanup()
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes ``data`` atomically; see :func:`atomic_path`."""
+    """Writes ``data`` atomically; see :func:`atomic_path`.
+
+    Example:
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> write_bytes(f"{folder.name}/a.bin", bytes(3))
+        >>> os.path.getsize(f"{folder.name}/a.bin")
+        3
+        >>> folder.cleanup()
+    """
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)

@@ -38,6 +38,11 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
     Raises:
         ImageError: the file is missing, a folder, empty, not a picture, damaged, truncated or too large.
+
+    Example:
+        >>> from facedet_mm.zoo import asset_path
+        >>> read_image(asset_path("solvay_1927.jpg")).shape
+        (2171, 3000, 3)
     """
     data = _read_bytes(path)
     kind = next((name for magic, name in _FORMATS.items() if data.startswith(magic)), None)
@@ -69,6 +74,10 @@ def as_bgr(image: Any, name: str = "image") -> NDArray[np.uint8]:
 
     Raises:
         ImageError: not an array, empty, or of another type or shape.
+
+    Example:
+        >>> as_bgr(np.zeros((4, 6), np.uint8)).shape
+        (4, 6, 3)
     """
     if image is None:
         raise ImageError(f"{name} is None; cv2.imread gives None for a file that it can't read")
@@ -87,7 +96,12 @@ def as_bgr(image: Any, name: str = "image") -> NDArray[np.uint8]:
 
 
 def load_image(image: Any, name: str = "image") -> NDArray[np.uint8]:
-    """:func:`read_image` for a path, :func:`as_bgr` for an array."""
+    """:func:`read_image` for a path, :func:`as_bgr` for an array.
+
+    Example:
+        >>> load_image(np.zeros((4, 6, 3), np.uint8)).shape
+        (4, 6, 3)
+    """
     return read_image(image) if isinstance(image, (str, os.PathLike)) else as_bgr(image, name)
 
 

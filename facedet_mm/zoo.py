@@ -84,7 +84,12 @@ def _model(row: dict[str, Any]) -> ZooModel:
 
 
 def asset_path(name: str) -> Path:
-    """A file that comes with the package: the default model, its licence, the sample picture."""
+    """A file that comes with the package: the default model, its licence, the sample picture.
+
+    Example:
+        >>> asset_path("solvay_1927.jpg").is_file()
+        True
+    """
     return _PACKAGE / "assets" / name
 
 
@@ -93,6 +98,10 @@ def find_model(name: str) -> ZooModel:
 
     Raises:
         ModelError: there is none; the message holds the names there are.
+
+    Example:
+        >>> find_model("scrfd_2.5g").ap
+        (93.78, 92.16, 77.87)
     """
     if name in MODELS:
         return MODELS[name]
@@ -106,6 +115,10 @@ def config_path(name: str) -> Path:
 
     Raises:
         ModelError: an unknown model, or one without a config.
+
+    Example:
+        >>> config_path("scrfd_34g").name
+        'scrfd_34g.py'
     """
     config = find_model(name).config
     if config is None:

@@ -25,3 +25,9 @@ def data() -> Path:
 def root() -> Path:
     """The project's root."""
     return ROOT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a developer has fetched must not change a test."""
+    os.environ["FACEDET_HOME"] = str(tmp_path_factory.mktemp("cache"))

@@ -42,18 +42,13 @@ def photo(shape: tuple[int, ...] = (300, 400, 3)) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("size", "eye", "mouth"),
-    [  # the published template, 112 wide; x + 8 in 128; both scaled
-        (112, (38.2946, 51.6963), (70.7299, 92.2041)),
-        (128, (46.2946, 51.6963), (78.7299, 92.2041)),
-        (224, (76.5892, 103.3926), (141.4598, 184.4082)),
-        (256, (92.5892, 103.3926), (157.4598, 184.4082)),
-        (896, (306.3568, 413.5704), (565.8392, 737.6328)),  # of 112 and of 128: 112 counts
-        (56, (19.14730, 25.84815), (35.36495, 46.10205)),
-    ],
-)
-def test_the_template_is_arcfaces_at_multiples_of_112_and_128(size: int, eye: tuple, mouth: tuple) -> None:
-    assert np.allclose(arcface_template(size)[[0, 4]], [eye, mouth], atol=1e-9)
+    ("size", "scale", "shift"),
+    [(112, 1, 0), (224, 2, 0), (896, 8, 0), (128, 1, 8), (256, 2, 16), (512, 4, 32), (56, 0.5, 0)],
+)  # 896 is a multiple of both
+def test_the_template_is_arcfaces_at_multiples_of_112_and_128(size: int, scale: float, shift: float) -> None:
+    xs, ys = (38.2946, 73.5318, 56.0252, 41.5493, 70.7299), (51.6963, 51.5014, 71.7366, 92.3655, 92.2041)
+    expected = [[scale * x + shift, scale * y] for x, y in zip(xs, ys, strict=True)]
+    assert np.allclose(arcface_template(size), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [0, -112, 8193, 112.0, "112", None, True])
@@ -79,12 +74,14 @@ def test_an_exact_similarity_is_found_as_opencv_finds_it() -> None:
     assert np.allclose(found, opencv, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("error")
 def test_points_without_a_closest_rotation_give_a_zero_transform_and_a_black_crop() -> None:
     line, ends = [[0, 0], [2, 0], [4, 0], [6, 0], [8, 0]], [[0, 0], [1, 0], [2, 0], [1, 0], [0, 0]]
     assert not similarity_transforms([line], ends).any()  # turned by any angle it is as far
     odd = np.stack([np.full((5, 2), 7.0), np.full((5, 2), np.nan), TEMPLATE])
     odd[2, 3, 1] = np.inf
     landmarks = np.concatenate([odd, TEMPLATE[None]])
+    assert [matrix.any() for matrix in similarity_transforms(landmarks, TEMPLATE)] == [False, False, False, True]
     crops = align_faces(np.full((120, 120, 3), 200, np.uint8), landmarks)
     assert [crop.any() for crop in crops] == [False, False, False, True]
 
@@ -145,6 +142,7 @@ def test_grey_and_bgra_pictures_are_aligned_and_other_arrays_refused() -> None:
         ([90, 50, 130, 99], 0.0, (90, 50, 100, 80)),
         ([-np.inf, 10, np.inf, 20], 0.0, (0, 10, 100, 20)),
         ([5, 5, 5, 9], 1.0, (0, 0, 0, 0)),  # no width
+        ([5, 5.5, 9, 5.5], 0.0, (0, 0, 0, 0)),  # no height
         ([9, 9, 5, 5], 0.0, (0, 0, 0, 0)),  # turned around
         ([200, 200, 240, 240], 0.0, (0, 0, 0, 0)),  # beside the picture
         ([5, 5, np.nan, 9], 0.0, (0, 0, 0, 0)),

@@ -21,20 +21,12 @@ OPTIONAL = ("supervision", "openvino", "av", "matplotlib")
 """Packages that modules or examples use and an installation need not have."""
 
 WITHOUT_EXAMPLE = {
-    "facedet_mm.Detector",
-    "facedet_mm.FaceDetError",
-    "facedet_mm.detectors.Detector",
-    "facedet_mm.detectors.OpenVinoDetector",
-    "facedet_mm.evaluation.GroundTruth",
-    "facedet_mm.evaluation.Predictions",
     "facedet_mm.evaluation.SettingResult",
     "facedet_mm.evaluation.WiderFaceResult",
     "facedet_mm.evaluation.read_ground_truth",
-    "facedet_mm.evaluation.read_predictions",
-    "facedet_mm.evaluation.write_prediction_file",
     "facedet_mm.tracking.TrackerSettings",
 }
-"""Interfaces, settings, results and readers of large files: what makes or takes them has the example."""
+"""Settings, results and the reader of the official files: what makes or takes them has the example."""
 
 
 def runtime_modules() -> list[str]:

@@ -11,7 +11,7 @@ from facedet_mm.detectors.base import Detector, Image, InputSizes
 from facedet_mm.detectors.letterbox import InputSize
 from facedet_mm.detectors.onnx import OnnxDetector
 from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
-from facedet_mm.zoo import asset_path, config_path, find_model
+from facedet_mm.zoo import config_path, find_model, weights_path
 
 __all__ = ["Detector", "Image", "InputSize", "InputSizes", "OnnxDetector", "build_detector"]
 
@@ -65,9 +65,10 @@ def build_detector(
         return _file_detector(model, threads, options)
     entry = None if _suffix(model) == ".py" else find_model(os.fspath(model))
     if weights is None:
-        if entry is None or entry.file is None:
+        path = None if entry is None else weights_path(entry.name)
+        if path is None:
             raise ModelError(_missing_weights(model))
-        return _file_detector(asset_path(entry.file), threads, options)
+        return _file_detector(path, threads, options)
     if _suffix(weights) == ".onnx":
         return _file_detector(weights, threads, options)
     if _suffix(weights) not in _CHECKPOINTS:
@@ -105,9 +106,9 @@ def _missing_weights(model: str | os.PathLike[str]) -> str:
     if _suffix(model) == ".py":
         return f"{model} is a config and needs its checkpoint: pass weights='….pth'"
     return (
-        f"{model} needs weights: the official ones are for non-commercial research, so they are not bundled. Get them "
-        "from their authors and pass weights='….onnx' or weights='….pth'; a .pth in the authors' MMDetection 2.7 "
-        "layout must first go through tools/convert_insightface.py"
+        f"{model} needs weights: the official ones are for non-commercial research, so they are not bundled. "
+        f"facedet models fetch {model} gets them; or pass weights='….onnx' or weights='….pth'; a .pth in the authors' "
+        "MMDetection 2.7 layout must first go through tools/convert_insightface.py"
     )
 
 

@@ -33,6 +33,14 @@ class Detector(Protocol):
     Attributes:
         score_thr: only faces with a score above it come out.
         iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
+
+    Example:
+        >>> from facedet_mm import Faces, build_detector
+        >>> from facedet_mm.zoo import asset_path
+        >>> def count(detector: Detector, path: Image) -> int:
+        ...     return len(detector.detect(path))
+        >>> count(build_detector(score_thr=0.6), asset_path("solvay_1927.jpg"))
+        29
     """
 
     score_thr: float

@@ -35,6 +35,12 @@ class OpenVinoDetector(SessionDetector):
         ModelError: the file is missing, damaged, no face detector, or does not take ``input_size``; the device is
             not there or does not take ``precision``.
         FaceDetError: a threshold, size or number is out of range.
+
+    Example:
+        >>> from facedet_mm.zoo import asset_path
+        >>> detector = OpenVinoDetector(asset_path("yunet_n_dynamic.onnx"), score_thr=0.6, precision="f32")
+        >>> len(detector.detect(asset_path("solvay_1927.jpg")))
+        29
     """
 
     def __init__(

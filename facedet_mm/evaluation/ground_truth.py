@@ -34,6 +34,11 @@ class GroundTruth:
         offsets: (M + 1,) int64; image ``i`` owns the rows ``offsets[i]:offsets[i + 1]``.
         boxes: (F, 4) float64, x1 y1 x2 y2 in pixels, where x2 = x1 + width.
         settings: setting → (F,) bool, the faces that count in it; all others are to be ignored there.
+
+    Example:
+        >>> boxes = [[0, 0, 40, 60], [0, 0, 20, 20]]
+        >>> GroundTruth.from_images([("party/1.jpg", boxes, [False, False])]).settings["medium"].tolist()
+        [True, False]
     """
 
     names: tuple[str, ...]

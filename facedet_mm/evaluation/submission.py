@@ -30,6 +30,11 @@ class Predictions:
         offsets: (M + 1,) int64; image ``i`` owns the rows ``offsets[i]:offsets[i + 1]``.
         boxes: (N, 4) floating point, x1 y1 x2 y2 in pixels.
         scores: (N,) floating point, any range, in any order.
+
+    Example:
+        >>> predictions = Predictions.from_images([("party/1.jpg", [[10, 10, 50, 60]], [0.9]), ("party/2.jpg", [], [])])
+        >>> [(name, len(scores)) for name, boxes, scores in predictions]
+        [('party/1', 1), ('party/2', 0)]
     """
 
     names: tuple[str, ...]
@@ -108,6 +113,16 @@ def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: 
         AnnotationError: a box or score is not a finite number.
         ValueError: shapes do not agree.
         FaceDetError: the file can't be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> write_prediction_file(f"{folder.name}/party/1.txt", "party/1.jpg", [[10, 10, 50, 60]], [0.9])
+        >>> print(Path(folder.name, "party", "1.txt").read_text(), end="")
+        party/1.jpg
+        1
+        10.0 10.0 40.0 50.0 0.9
+        >>> folder.cleanup()
     """
     boxes, scores = _checked(image_name, boxes, scores)
     order = np.argsort(-scores, kind="stable")
@@ -126,6 +141,14 @@ def read_predictions(folder: str | os.PathLike[str]) -> Predictions:
     Raises:
         AnnotationError: no such folder, no prediction file in it, two files for one image, or a malformed
             file; the message names file and line.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> write_prediction_file(f"{folder.name}/party/1.txt", "party/1.jpg", [[10, 10, 50, 60]], [0.9])
+        >>> read_predictions(folder.name).boxes.tolist()
+        [[10.0, 10.0, 50.0, 60.0]]
+        >>> folder.cleanup()
     """
     folder = Path(folder)
     files = list(_prediction_files(folder))
