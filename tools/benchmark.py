@@ -1,6 +1,6 @@
 """Time of detection next to the other Python packages, on the same pictures and weights.
 
-Each package runs in a process of its own; picture after picture they take turns, so that other load on the machine
+Each package runs in a process of its own; they take turns, a few pictures each, so that other load on the machine
 meets all alike. The best of a few calls counts for each picture.
 
 Example:
@@ -31,6 +31,8 @@ from facedet_mm.zoo import asset_path
 
 WORKER = Path(__file__).parent / "analysis" / "runtime_worker.py"
 PEERS = {"insightface": "insightface==2.1", "uniface": "uniface==4.2.1", "opencv": "opencv-python>=4.9"}
+TURN = 8
+"""Pictures that a process works on before the next process does: long enough for its caches to warm up."""
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
@@ -118,7 +120,7 @@ def choose(source: Path, limit: int, scratch: Path) -> list[Path]:
 
 
 def race(jobs: dict[str, tuple[Any, dict[str, Any]]], pictures: list[Path]) -> dict[str, list[float]]:
-    """Milliseconds a picture for each job and thing that it times; the first picture warms up."""
+    """Milliseconds a picture for each job and thing that it times; the first turn warms up."""
     workers = {}
     try:
         for name, (python, job) in jobs.items():
@@ -127,10 +129,11 @@ def race(jobs: dict[str, tuple[Any, dict[str, Any]]], pictures: list[Path]) -> d
             )
             ask(workers[name], json.dumps(job), name)
         times: dict[str, list[float]] = {}
-        for number, picture in enumerate([pictures[0], *tqdm(pictures, disable=None)]):
+        turns = [pictures[i : i + TURN] for i in range(0, len(pictures), TURN)]
+        for number, turn in enumerate([turns[0], *tqdm(turns, disable=None)]):
             for name, worker in workers.items():
-                answer = json.loads(ask(worker, str(picture.resolve()), name))
-                for thing, value in answer.items() if number else ():
+                answers = json.loads(ask(worker, json.dumps([str(picture.resolve()) for picture in turn]), name))
+                for thing, value in (pair for answer in answers if number for pair in answer.items()):
                     times.setdefault(name if thing == "detect" else f"{name}: {thing} run", []).append(value)
         return times
     finally:

@@ -1,7 +1,7 @@
 """One contestant of ``tools/benchmark.py runtime`` in a process of its own; runs in a peer's Python too.
 
-Reads a JSON line with its job on standard input, then picture names, a line each; answers each with a JSON line of
-milliseconds for each thing it times.
+Reads a JSON line with its job on standard input, then JSON lists of picture names; answers each with a JSON list of
+milliseconds for each thing that it times, a picture.
 """
 
 from __future__ import annotations
@@ -71,22 +71,31 @@ def opencv(job):
 
 
 def main():
-    import cv2
-
     job = json.loads(sys.stdin.readline())
     answers, sys.stdout = sys.stdout, sys.stderr  # what a package prints must not mix with the answers
     contestants = globals()[job["package"]](job)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
-        image = cv2.imread(line.rstrip("\n"))
-        runs = {name: prepare(image) for name, prepare in contestants.items()}
-        best = dict.fromkeys(runs, float("inf"))
-        for _ in range(job["repeats"]):
-            for name, run in runs.items():
-                start = time.perf_counter()
-                run()
-                best[name] = min(best[name], 1e3 * (time.perf_counter() - start))
-        print(json.dumps(best), file=answers, flush=True)
+        print(
+            json.dumps([times(contestants, name, job["repeats"]) for name in json.loads(line)]),
+            file=answers,
+            flush=True,
+        )
+
+
+def times(contestants, name, repeats):
+    """The least milliseconds of each contestant on a picture."""
+    import cv2
+
+    image = cv2.imread(name)
+    runs = {name: prepare(image) for name, prepare in contestants.items()}
+    best = dict.fromkeys(runs, float("inf"))
+    for _ in range(repeats):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            best[name] = min(best[name], 1e3 * (time.perf_counter() - start))
+    return best
 
 
 if __name__ == "__main__":

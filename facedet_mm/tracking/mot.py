@@ -1,0 +1,96 @@
+"""MOTChallenge text files: detections in, tracks out."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from facedet_mm.errors import AnnotationError
+from facedet_mm.files import write_text
+from facedet_mm.structures import Faces
+
+_MAX_FRAME = 10**9
+
+
+def read_detections(path: str | os.PathLike[str]) -> dict[int, Faces]:
+    """The detections of a video, one line ``frame,id,x,y,w,h,score[,...]`` each; the id means nothing.
+
+    Args:
+        path: the text file, in any order of frames; boxes are left, top, width, height in pixels.
+
+    Returns:
+        Frame number → faces in the order of the lines, frames in ascending order; those without lines are left out.
+
+    Raises:
+        AnnotationError: the file is missing, empty or malformed; the message names the line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise AnnotationError(f"{path} is no text file; expected lines frame,id,x,y,w,h,score") from None
+    except OSError as error:
+        raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
+    rows = defaultdict[int, list[list[float]]](list)
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                frame, values = _parse(line)
+            except ValueError as error:
+                raise AnnotationError(f"{path}, line {number}: {error}") from None
+            rows[frame].append(values)
+    if not rows:
+        raise AnnotationError(f"{path} holds no detections; expected lines frame,id,x,y,w,h,score")
+    return {frame: _faces(rows[frame]) for frame in sorted(rows)}
+
+
+def _parse(line: str) -> tuple[int, list[float]]:
+    fields = line.split(",")
+    if len(fields) < 7:
+        raise ValueError(f"expected frame,id,x,y,w,h,score, not {line.strip()[:80]!r}")
+    try:
+        frame, values = float(fields[0]), [float(field) for field in fields[2:7]]
+    except ValueError:
+        raise ValueError(f"not a number in {line.strip()[:80]!r}") from None
+    if not (1 <= frame <= _MAX_FRAME and frame.is_integer()):
+        raise ValueError(f"frames are whole numbers from 1 to {_MAX_FRAME:,}, not {fields[0].strip()}")
+    if not 0 <= values[-1] <= 1:
+        raise ValueError(f"scores are from 0 to 1, not {fields[6].strip()}")
+    return int(frame), values
+
+
+def _faces(rows: list[list[float]]) -> Faces:
+    values = np.array(rows)
+    return Faces(np.hstack([values[:, :2], values[:, :2] + values[:, 2:4]]), values[:, 4])
+
+
+def write_tracks(path: str | os.PathLike[str], frames: Iterable[tuple[int, Faces]]) -> int:
+    """Writes tracks, one line ``frame,id,x,y,w,h,score,-1,-1,-1`` each, atomically.
+
+    Args:
+        path: the text file.
+        frames: numbers and faces of the frames; faces without a track (no ids, or −1) are left out.
+
+    Returns:
+        How many lines were written.
+
+    Raises:
+        FaceDetError: the file can't be written.
+    """
+    lines = []
+    for frame, faces in frames:
+        if faces.track_ids is None:
+            continue
+        boxes = faces.boxes.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        for track_id, (x, y, w, h), score in zip(
+            faces.track_ids.tolist(), boxes.tolist(), faces.scores.tolist(), strict=True
+        ):
+            if track_id >= 0:
+                lines.append(f"{frame},{track_id},{x:.2f},{y:.2f},{w:.2f},{h:.2f},{score:.2f},-1,-1,-1\n")
+    write_text(path, "".join(lines))
+    return len(lines)

@@ -1,0 +1,95 @@
+"""Tracks MOTChallenge detection files and writes MOTChallenge result files, ready for TrackEval.
+
+Example:
+    python tools/track_mot.py --det data/mot/det --out outputs/mot
+    python tools/track_mot.py --det data/mot/det/MOT17-09.txt --out outputs/mot --preset bytetrack
+
+A file has a line "frame,id,x,y,w,h,score" a detection; give the low scores too, down to 0.1. Frames without a line
+count as frames in which nothing was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from facedet_mm.cli import guard
+from facedet_mm.errors import AnnotationError, FaceDetError
+from facedet_mm.structures import Faces
+from facedet_mm.tracking import PRESETS, ByteTracker
+from facedet_mm.tracking.mot import read_detections, write_tracks
+
+
+def main() -> int:
+    """Runs the tool; gives the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--det", type=Path, required=True, metavar="PATH", help="a detection file, or a folder of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a result file of the same name")
+    parser.add_argument("--fps", type=float, default=30.0, help="frames a second of the videos (default: %(default)g)")
+    parser.add_argument("--preset", choices=PRESETS, default="faces", help="tracker settings (default: %(default)s)")
+    parser.add_argument(
+        "--boxes",
+        choices=("detector", "kalman"),
+        help="whose boxes to write (default: the detector's; kalman for the preset bytetrack, as its authors do)",
+    )
+    args = parser.parse_args()
+    return guard(lambda: track_files(args), parser.prog)
+
+
+def track_files(args: argparse.Namespace) -> int:
+    """Writes one file a video; one that can't be read is reported and left out, the status is then 1."""
+    tracker = ByteTracker(args.preset, args.fps)
+    kalman = (args.boxes or ("kalman" if args.preset == "bytetrack" else "detector")) == "kalman"
+    files = find_files(args.det)
+    if args.out.resolve() == files[0].parent.resolve():
+        raise FaceDetError(f"--out {args.out} would overwrite the detections; choose another folder")
+    failed = 0
+    for path in files:
+        try:
+            detections = read_detections(path)
+        except AnnotationError as error:
+            failed += 1
+            print(f"track_mot: error: {error}", file=sys.stderr)
+            continue
+        tracker.reset()
+        frames = list(track(tracker, detections, kalman))
+        lines = write_tracks(args.out / path.name, frames)
+        ids = max((int(faces.track_ids.max()) for _, faces in frames if len(faces)), default=0)
+        print(f"{path.name}: {max(detections)} frames, {lines} boxes, {ids} tracks -> {args.out / path.name}")
+    if failed:
+        print(f"track_mot: {failed} of {len(files)} files failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def find_files(path: Path) -> list[Path]:
+    """The file, or the text files of the folder, sorted.
+
+    Raises:
+        AnnotationError: there is no such file or folder, or no text file in it.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise AnnotationError(f"{path}: no such file or folder")
+        return [path]
+    files = sorted(path.glob("*.txt"))
+    if not files:
+        raise AnnotationError(f"{path}: no .txt files; expected one detection file a video")
+    return files
+
+
+def track(tracker: ByteTracker, detections: dict[int, Faces], kalman: bool) -> Iterator[tuple[int, Faces]]:
+    """Frame numbers and tracked faces, from the first frame with a detection on."""
+    last = min(detections) - 1
+    for frame, found in detections.items():
+        # when the buffer is over no track is left that could grow older
+        for empty in range(last + 1, min(frame, last + tracker.buffer + 2)):
+            tracker.update(Faces.empty(), empty)
+        faces = tracker.update(found, frame)
+        yield frame, Faces(tracker.kalman_boxes(), faces.scores, None, faces.track_ids) if kalman else faces
+        last = frame
+
+
+if __name__ == "__main__":
+    sys.exit(main())
