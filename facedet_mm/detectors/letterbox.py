@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -101,15 +102,27 @@ def fit(width: int, height: int, size: InputSize, divisor: int = 32) -> Letterbo
 
 
 def make_blob(
-    images: Sequence[NDArray[np.uint8]], boxes: Sequence[Letterbox], normalization: Normalization
+    images: Sequence[NDArray[np.uint8]],
+    boxes: Sequence[Letterbox],
+    normalization: Normalization,
+    memory: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """The network's input for pictures that share one canvas: (N, 3, H, W) float32, padding exactly 0.
 
     Zero *after* normalisation is what the models were trained with; black before it costs SCRFD up to 1.5
     points of WIDER FACE Hard AP.
+
+    Args:
+        images: what each box was planned for.
+        boxes: of one canvas.
+        normalization: of the network.
+        memory: (M,) where to put it if it is large enough: fresh memory costs a tenth of the time.
     """
     width, height = boxes[0].canvas
-    blob = np.empty((len(images), 3, height, width), np.float32)
+    shape = len(images), 3, height, width
+    size = math.prod(shape)
+    fits = memory is not None and memory.size >= size
+    blob = memory[:size].reshape(shape) if memory is not None and fits else np.empty(shape, np.float32)
     for planes, image, box in zip(blob, images, boxes, strict=True):
         planes[:, box.resized[1] :] = 0
         planes[:, : box.resized[1], box.resized[0] :] = 0

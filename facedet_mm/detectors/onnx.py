@@ -130,6 +130,8 @@ def _open(path: Path, device: str | None, threads: int | None) -> ort.InferenceS
     options.enable_mem_pattern = providers[0][0] != "DmlExecutionProvider"  # which does not support it
     # Between two runs ONNX Runtime's threads would spin on the cores that decode and resize the next picture.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Work is split finer towards its end, so that no thread waits long for another: 1 to 2 % on small networks.
+    options.add_session_config_entry("session.dynamic_block_base", "8")
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common base
