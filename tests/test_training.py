@@ -260,3 +260,14 @@ def test_an_unsafe_checkpoint_is_not_resumed_from(tmp_path, root):
     with pytest.raises(ModelError, match="refused"):
         build_runner(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_first_run_with_resume_still_starts_from_the_weights_of_its_config(tmp_path):
+    from mmengine.config import Config
+
+    config = Config(dict(work_dir=str(tmp_path), load_from="official.pth", resume=False))
+    choose_checkpoint(config, "auto")
+    assert (config.load_from, config.resume) == ("official.pth", False)
+    torch.save({"epoch": 1}, tmp_path / "epoch_1.pth")
+    choose_checkpoint(config, "auto")
+    assert (config.load_from, config.resume) == (str(tmp_path / "epoch_1.pth"), True)

@@ -82,7 +82,8 @@ def choose_checkpoint(config: Config, resume: str | None) -> None:
         return
     checkpoint = latest_checkpoint(config.work_dir) if resume == "auto" else Path(resume)
     config.resume = checkpoint is not None
-    config.load_from = None if checkpoint is None else str(checkpoint)
+    if checkpoint is not None:
+        config.load_from = str(checkpoint)
 
 
 def scale_learning_rate(config: Config) -> None:
