@@ -7,12 +7,14 @@ MMCV ?= onedl-mmcv==2.3.6
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 DEMO := facedet_mm/assets/solvay_1927.jpg
+CLIP := facedet_mm/assets/four_people.mp4
 
 .PHONY: demo test setup lint clean python compiler
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
 	@$(BIN)/facedet detect $(DEMO) --out outputs --json outputs/faces.json
+	@$(BIN)/facedet video $(CLIP) --out outputs/four_people.mp4 outputs/four_people.jsonl
 
 test: $(VENV)/.train lint
 	@$(BIN)/python -m pytest

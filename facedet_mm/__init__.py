@@ -10,15 +10,19 @@ _EXPORTS = {
     "Faces": "facedet_mm.structures",
     "build_detector": "facedet_mm.detectors",
     "Detector": "facedet_mm.detectors",
+    "ByteTracker": "facedet_mm.tracking",
+    "VideoFaceDetector": "facedet_mm.video.pipeline",
     "FaceDetError": "facedet_mm.errors",
 }
 
-__all__ = ["Detector", "FaceDetError", "Faces", "build_detector"]
+__all__ = ["ByteTracker", "Detector", "FaceDetError", "Faces", "VideoFaceDetector", "build_detector"]
 
 if TYPE_CHECKING:
     from facedet_mm.detectors import Detector, build_detector
     from facedet_mm.errors import FaceDetError
     from facedet_mm.structures import Faces
+    from facedet_mm.tracking import ByteTracker
+    from facedet_mm.video.pipeline import VideoFaceDetector
 
 
 def __getattr__(name: str) -> Any:

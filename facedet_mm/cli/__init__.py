@@ -7,14 +7,17 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from facedet_mm import __version__
 from facedet_mm.errors import FaceDetError
 
 COMMANDS = {
     "detect": "find faces in pictures",
+    "video": "find and follow faces in videos, cameras and streams",
     "bench": "time a model on this machine",
     "eval": "score a folder of WIDER FACE predictions",
+    "track-eval": "score tracks by HOTA, MOTA and IDF1",
     "models": "list, describe and fetch models",
     "completion": "print a shell's completion script",
 }
@@ -27,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = next((word for word in argv if not word.startswith("-")), "")
     parser = build_parser(wanted)
     args = parser.parse_args(argv)
-    module = importlib.import_module(f"facedet_mm.cli.{args.command}")
+    module = _module(args.command)
     return guard(lambda: module.run(args), f"facedet {args.command}")
 
 
@@ -43,8 +46,12 @@ def build_parser(wanted: str | None) -> argparse.ArgumentParser:
             name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if wanted in (None, name):
-            importlib.import_module(f"facedet_mm.cli.{name}").add_arguments(sub)
+            _module(name).add_arguments(sub)
     return parser
+
+
+def _module(command: str) -> Any:
+    return importlib.import_module(f"facedet_mm.cli.{command.replace('-', '_')}")
 
 
 def guard(run: Callable[[], int], name: str) -> int:

@@ -71,6 +71,11 @@ class ByteTracker:
         self._rows: Indices = np.zeros(0, np.intp)  # the track of each face that came out last
         self.detection_index: Indices = np.zeros(0, np.intp)
 
+    def forget(self) -> None:
+        """Ends all tracks, as where another shot begins; ids and frame numbers go on."""
+        self._tracks = Tracks.none()
+        self._rows = self.detection_index = np.zeros(0, np.intp)
+
     def update(self, faces: Faces, frame: int | None = None) -> Faces:
         """The tracked among the faces, with their ids; boxes, scores and landmarks are the detector's own.
 

@@ -1,0 +1,1 @@
+"""Video: sources, sinks, and the pipeline that finds and follows faces from one to the other."""

@@ -1,6 +1,7 @@
 """Scores tracker settings with TrackEval, at the videos' own and at lower frame rates; prints one table.
 
-Needs pip install trackeval. Lower frame rates are every second, third … frame of detections and ground truth.
+Needs pip install 'facedet-mm[track-eval]'.
+Lower frame rates are every second, third … frame of detections and ground truth.
 
 Example:
     python tools/analysis/tracker_ablation.py data/mot/det data/mot/gt --every 1 2 3 6
@@ -9,16 +10,14 @@ Example:
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from facedet_mm.cli import guard
-from facedet_mm.errors import AnnotationError, MissingDependencyError
+from facedet_mm.errors import AnnotationError
+from facedet_mm.evaluation.tracking import score_tracks
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import PRESETS, ByteTracker
 from facedet_mm.tracking.mot import read_detections, write_tracks
@@ -60,15 +59,15 @@ def compare(args: argparse.Namespace) -> int:
             lengths = {name: thin_ground_truth(args.gt / f"{name}.txt", ground_truth, every) for name in videos}
             for name, settings in STUDIES.items():
                 tracker = ByteTracker(settings, args.fps / every)
-                results = Path(folder, "results", "ours", "data")
+                results = Path(folder, "results")
                 for video, detections in videos.items():
                     thinned = {1 + (f - 1) // every: d for f, d in detections.items() if (f - 1) % every == 0}
                     write_tracks(results / f"{video}.txt", track(tracker, thinned, lengths[video], name == "bytetrack"))
-                for video, scores in evaluate(ground_truth, results.parents[1], lengths).items():
+                for video, row in score_tracks(results, ground_truth).items():
                     if args.per_video or video == "all":
-                        cells = "".join(f"{100 * score:8.2f}" for score in scores[:3])
+                        cells = "".join(f"{100 * score:8.2f}" for score in (row.hota, row.mota, row.idf1))
                         print(
-                            f"{name:<26}{args.fps / every:>6g}  {video:<12}{cells}{scores[3]:>10}{scores[4]:>8}",
+                            f"{name:<26}{args.fps / every:>6g}  {video:<12}{cells}{row.switches:>10}{row.tracks:>8}",
                             flush=True,
                         )
     return 0
@@ -98,43 +97,6 @@ def track(tracker: ByteTracker, detections: dict[int, Faces], length: int, kalma
         boxes = tracker.kalman_boxes() if kalman else faces.boxes
         frames.append((frame, Faces(boxes, faces.scores, None, faces.track_ids)))
     return frames
-
-
-def evaluate(ground_truth: Path, results: Path, lengths: dict[str, int]) -> dict[str, tuple[Any, ...]]:
-    """HOTA, MOTA, IDF1, switches and tracks of each video and of ``all`` of them, by TrackEval."""
-    try:
-        import trackeval
-    except ImportError as error:
-        raise MissingDependencyError(f"scores are TrackEval's: pip install trackeval ({error})") from error
-    quiet = {"PRINT_RESULTS": False, "PRINT_CONFIG": False, "TIME_PROGRESS": False, "PLOT_CURVES": False}
-    files = {"OUTPUT_SUMMARY": False, "OUTPUT_DETAILED": False, "LOG_ON_ERROR": None}
-    source = {
-        "GT_FOLDER": str(ground_truth),
-        "GT_LOC_FORMAT": "{gt_folder}/{seq}.txt",
-        "TRACKERS_FOLDER": str(results),
-        "OUTPUT_FOLDER": str(results),
-        "SEQ_INFO": lengths,
-        "SKIP_SPLIT_FOL": True,
-        "PRINT_CONFIG": False,
-    }
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        metrics = [trackeval.metrics.HOTA(), trackeval.metrics.CLEAR(), trackeval.metrics.Identity()]
-        dataset = trackeval.datasets.MotChallenge2DBox(source)
-        found, _ = trackeval.Evaluator({**quiet, **files}).evaluate([dataset], metrics)
-    videos = {
-        "all" if name == "COMBINED_SEQ" else name: classes["pedestrian"]
-        for name, classes in found["MotChallenge2DBox"]["ours"].items()
-    }
-    return {
-        name: (
-            scores["HOTA"]["HOTA"].mean(),
-            scores["CLEAR"]["MOTA"],
-            scores["Identity"]["IDF1"],
-            scores["CLEAR"]["IDSW"],
-            scores["Count"]["IDs"],
-        )
-        for name, scores in videos.items()
-    }
 
 
 if __name__ == "__main__":

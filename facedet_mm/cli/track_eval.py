@@ -1,0 +1,40 @@
+"""``facedet track-eval``: HOTA, MOTA and IDF1 of MOTChallenge files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from facedet_mm.evaluation.tracking import score_tracks
+from facedet_mm.files import write_text
+
+_EPILOG = """\
+example:
+  facedet video clip.mp4 --out tracks/clip.txt
+  facedet track-eval tracks ground_truth --json scores.json
+
+Both are folders of MOTChallenge files of the same names, or one file each. The measures are computed by TrackEval
+(pip install 'facedet-mm[track-eval]')."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.epilog = _EPILOG
+    parser.add_argument("results", metavar="RESULTS", help="lines frame,id,left,top,width,height,score,…")
+    parser.add_argument("ground_truth", metavar="GT", help="lines frame,id,left,top,width,height,mark,class,visibility")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores, as fractions")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; gives the exit status."""
+    scores = score_tracks(args.results, args.ground_truth)
+    width = max(map(len, scores))
+    print(f"{'':{width}}{'HOTA':>8}{'MOTA':>8}{'IDF1':>8}{'switches':>10}{'tracks':>8}")
+    for name, row in scores.items():
+        percents = "".join(f"{100 * value:8.2f}" for value in (row.hota, row.mota, row.idf1))
+        print(f"{name:{width}}{percents}{row.switches:10}{row.tracks:8}")
+    if args.json:
+        write_text(args.json, json.dumps({name: asdict(row) for name, row in scores.items()}, indent=2) + "\n")
+    return 0

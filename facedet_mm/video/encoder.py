@@ -1,0 +1,122 @@
+"""``AVSink``: a video with sound, by PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facedet_mm.errors import VideoError
+from facedet_mm.structures import Faces
+from facedet_mm.video.frame import Frame, SourceInfo
+from facedet_mm.video.writers import FileSink
+
+_CLOCK = Fraction(1, 90_000)
+"""Seconds of a tick of the time stamps: fine enough for all rates, as in broadcasting."""
+_MP4 = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+"""An MP4 in fragments can be played up to where writing stopped."""
+_CODECS = {".webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "crf": "32", "b": "0"})}
+_H264 = ("libx264", {"preset": "veryfast", "crf": "20", "bf": "0"})
+
+
+class AVSink(FileSink):
+    """H.264 (VP9 in ``.webm``) with the time stamps of the frames and the sound of the source.
+
+    H.264 needs even sides: an odd one gets one more row or column, a copy of the last. Sound is copied as it is where
+    the container takes its codec, up to the last frame.
+
+    Args:
+        path: what to write.
+        info: of the video.
+
+    Raises:
+        VideoError: it can't be written.
+    """
+
+    def __init__(self, path: Path, info: SourceInfo) -> None:
+        super().__init__(path)
+        suffix = path.suffix.lower()
+        codec, options = _CODECS.get(suffix, _H264)
+        self._input: Any = None
+        self._sound: Iterator[Any] = iter(())
+        self._next: Any = None
+        self._failed = False
+        try:
+            self._output: Any = av.open(
+                str(self.temporary), "w", options=_MP4 if suffix in (".mp4", ".m4v", ".mov") else {}
+            )
+            rate = Fraction(info.fps).limit_denominator(1001)
+            video: Any = self._output.add_stream(codec, rate=rate, options=options)
+            video.width, video.height = info.width + info.width % 2, info.height + info.height % 2
+            video.pix_fmt = "yuv420p"
+            video.codec_context.time_base = video.time_base = _CLOCK
+            self._video = video
+            if info.audio:
+                self._open_sound(info.audio)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self.abort()
+            raise VideoError(f"cannot write {path}: {_reason(error)}") from error
+
+    def write(self, frame: Frame, faces: Faces, drawn: NDArray[np.uint8]) -> None:  # noqa: ARG002
+        """See :meth:`Sink.write <facedet_mm.video.writers.Sink.write>`."""
+        height, width = drawn.shape[:2]
+        if height % 2 or width % 2:
+            drawn = np.asarray(cv2.copyMakeBorder(drawn, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(drawn), format="bgr24")
+        picture.pts, picture.time_base = round(frame.time / _CLOCK), _CLOCK
+        self._put(lambda: self._output.mux(self._video.encode(picture)))
+        self._put(lambda: self._copy_sound(frame.time))
+
+    def _put(self, work: Any) -> None:
+        try:
+            work()
+        except (av.FFmpegError, OSError) as error:
+            self._failed = True
+            raise VideoError(f"cannot write {self.path}: {_reason(error)}") from error
+
+    def _open_sound(self, path: Path) -> None:
+        self._input = av.open(str(path))
+        if not self._input.streams.audio:
+            return
+        source = self._input.streams.audio[0]
+        try:
+            self._track: Any = self._output.add_stream_from_template(source)
+        except (av.FFmpegError, ValueError):
+            return  # the container does not take this codec
+        self._start = float((self._input.start_time or 0) / av.time_base)
+        self._sound = (packet for packet in self._input.demux(source) if packet.pts is not None)
+        self._next = next(self._sound, None)
+
+    def _copy_sound(self, until: float) -> None:
+        while self._next is not None and float(self._next.pts * self._next.time_base) - self._start <= until:
+            packet, self._next = self._next, next(self._sound, None)
+            shift = round(self._start / packet.time_base)
+            packet.pts -= shift
+            packet.dts = None if packet.dts is None else packet.dts - shift
+            if packet.pts >= 0:
+                packet.stream = self._track
+                self._output.mux(packet)
+
+    def _finish(self) -> None:
+        output, self._output = getattr(self, "_output", None), None
+        try:
+            if output is not None:
+                if not self._failed:
+                    output.mux(self._video.encode())
+                output.close()
+        except (av.FFmpegError, OSError) as error:
+            if not self._failed:
+                raise VideoError(f"cannot write {self.path}: {_reason(error)}") from error
+        finally:
+            if self._input is not None:
+                self._input.close()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
