@@ -10,6 +10,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
@@ -28,8 +29,8 @@ _H264 = ("libx264", {"preset": "veryfast", "crf": "20", "bf": "0"})
 class AVSink(FileSink):
     """H.264 (VP9 in ``.webm``) with the time stamps of the frames and the sound of the source.
 
-    H.264 needs even sides: an odd one gets one more row or column, a copy of the last. Sound is copied as it is where
-    the container takes its codec, up to the last frame.
+    An AVI has a constant rate; elsewhere a varying one is kept. H.264 needs even sides: an odd one gets one more row
+    or column, a copy of the last. Sound is copied as it is where the container takes its codec, up to the last frame.
 
     Args:
         path: what to write.
@@ -55,7 +56,10 @@ class AVSink(FileSink):
             video: Any = self._output.add_stream(codec, rate=rate, options=options)
             video.width, video.height = info.width + info.width % 2, info.height + info.height % 2
             video.pix_fmt = "yuv420p"
-            video.codec_context.time_base = video.time_base = _CLOCK
+            self._clock = 1 / rate if suffix == ".avi" else _CLOCK
+            video.codec_context.time_base = video.time_base = self._clock
+            video.codec_context.colorspace, video.codec_context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
+            self._ticks = -1
             self._video = video
             if info.audio:
                 self._open_sound(info.audio)
@@ -68,8 +72,12 @@ class AVSink(FileSink):
         height, width = drawn.shape[:2]
         if height % 2 or width % 2:
             drawn = np.asarray(cv2.copyMakeBorder(drawn, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(drawn), format="bgr24")
-        picture.pts, picture.time_base = round(frame.time / _CLOCK), _CLOCK
+        # OpenCV rounds where FFmpeg's conversion makes everything three levels darker.
+        planes: Any = cv2.cvtColor(drawn, cv2.COLOR_BGR2YUV_I420)
+        picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        picture.colorspace, picture.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
+        self._ticks = max(self._ticks + 1, round(frame.time / self._clock))
+        picture.pts, picture.time_base = self._ticks, self._clock
         self._put(lambda: self._output.mux(self._video.encode(picture)))
         self._put(lambda: self._copy_sound(frame.time))
 

@@ -1,0 +1,264 @@
+"""Sources and sinks: order, time stamps, sizes, sound, live streams."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from facedet_mm.errors import VideoError
+from facedet_mm.structures import Faces
+from facedet_mm.video import sources
+from facedet_mm.video.frame import Frame, SourceInfo
+from facedet_mm.video.sources import LiveSource, open_source
+from facedet_mm.video.writers import OpenCVSink, WindowSink, open_sink
+
+av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'facedet-mm[video]'")
+NOBODY = Faces.empty()
+
+
+def grey(level: int, width: int = 64, height: int = 48) -> np.ndarray:
+    return np.full((height, width, 3), level, np.uint8)
+
+
+def info(
+    name: str = "x", width: int = 64, height: int = 48, fps: float = 25.0, audio: Path | None = None
+) -> SourceInfo:
+    return SourceInfo(name, width, height, fps, audio=audio)
+
+
+def write_all(path: Path, images: list[np.ndarray], times: list[float], audio: Path | None = None) -> None:
+    height, width = images[0].shape[:2]
+    sink = open_sink(path, info(width=width, height=height, audio=audio))
+    for number, (image, moment) in enumerate(zip(images, times, strict=True), start=1):
+        sink.write(Frame(image, number, moment), NOBODY, image)
+    sink.close()
+
+
+def levels(path: Path) -> list[int]:
+    with open_source(path) as source:
+        return [round(float(frame.image[8:40, 8:56].mean())) for frame in source]
+
+
+@pytest.fixture
+def with_sound(tmp_path: Path) -> Path:
+    """Two seconds at 25 frames a second with a tone."""
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as out:
+        video, sound = out.add_stream("libx264", rate=25), out.add_stream("aac", rate=44100)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for i in range(50):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(grey(4 * i), format="bgr24")))
+        tone = np.sin(np.arange(2 * 44100) * 2 * np.pi * 440 / 44100).astype(np.float32)
+        for i in range(0, len(tone) - 1024, 1024):
+            frame = av.AudioFrame.from_ndarray(tone[None, i : i + 1024], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 44100, i
+            out.mux(sound.encode(frame))
+        for stream in (video, sound):
+            out.mux(stream.encode())
+    return path
+
+
+class TestSources:
+    def test_pictures_come_in_the_order_of_their_numbers_in_the_size_of_the_first(self, tmp_path: Path) -> None:
+        for number, size in ((1, (64, 48)), (2, (64, 48)), (10, (128, 96)), (9, (64, 48))):
+            cv2.imwrite(str(tmp_path / f"f{number}.png"), grey(number, *size))
+        (tmp_path / "notes.txt").write_text("no picture")
+        for spec in (tmp_path, tmp_path / "f*.png"):
+            with open_source(spec, fps=10) as source:
+                frames = list(source)
+            assert [int(frame.image[5, 5, 0]) for frame in frames] == [1, 2, 9, 10]
+            assert [(frame.number, frame.time) for frame in frames] == [(1, 0.0), (2, 0.1), (3, 0.2), (4, 0.3)]
+            assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
+            assert source.info.total_frames == 4
+
+    def test_a_picture_that_breaks_stops_with_its_name_after_those_before(self, tmp_path: Path) -> None:
+        for number in range(3):
+            cv2.imwrite(str(tmp_path / f"{number}.png"), grey(number))
+        (tmp_path / "1.png").write_bytes(b"broken")
+        seen = []
+        with pytest.raises(VideoError, match=r"1\.png"):
+            seen.extend(frame.number for frame in open_source(tmp_path))
+        assert seen == [1]
+
+    def test_raw_frames_come_from_standard_input(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = b"".join(grey(level).tobytes() for level in (3, 7)) + b"half a frame"
+        monkeypatch.setattr(sys, "stdin", type("Pipe", (), {"buffer": io.BytesIO(data)}))
+        source, got = open_source("-", size=(64, 48), fps=5), []
+        with pytest.raises(VideoError, match="broke off within frame 3: 12 of 9216 bytes"):
+            got.extend((int(f.image[0, 0, 0]), f.number, f.time) for f in source)
+        assert got == [(3, 1, 0.0), (7, 2, 0.2)]
+
+    def test_closing_ends_the_iteration_at_the_next_frame(self, tmp_path: Path) -> None:
+        write_all(tmp_path / "v.mp4", [grey(4 * i) for i in range(40)], [i / 25 for i in range(40)])
+        source, seen = open_source(tmp_path / "v.mp4"), 0
+        for _ in source:
+            seen += 1
+            source.close()
+        assert seen == 1
+
+    def test_an_mp4_without_its_end_says_where_it_broke_off(self, tmp_path: Path, with_sound: Path) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (50, 48, 64, 3), np.uint8)
+        write_all(tmp_path / "v.mkv", list(noise), [i / 25 for i in range(50)])
+        data = (tmp_path / "v.mkv").read_bytes()
+        (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+        numbers = []
+        with pytest.raises(VideoError, match=r"cut\.mkv: broke off after frame (\d+)"):
+            numbers.extend(frame.number for frame in open_source(tmp_path / "cut.mkv"))
+        assert numbers == list(range(1, len(numbers) + 1))
+        data = with_sound.read_bytes()
+        (tmp_path / "cut.mp4").write_bytes(data[: len(data) - 500])
+        with pytest.raises(VideoError, match=r"cut\.mp4: "):
+            list(open_source(tmp_path / "cut.mp4"))
+
+
+class _Camera:
+    """A reader that gives frames every 5 ms, then breaks."""
+
+    def __init__(self, first: int, count: int) -> None:
+        self.info = SourceInfo("rtsp://camera", 64, 48, 200.0, live=True)
+        self._levels = range(first, first + count)
+
+    def frames(self) -> Iterator[Frame]:
+        for number, level in enumerate(self._levels, start=1):
+            time.sleep(0.005)
+            yield Frame(grey(level), number, 0.0)
+        raise VideoError("rtsp://camera: the connection was lost")
+
+    def close(self) -> None:
+        pass
+
+
+class TestLive:
+    def test_a_slow_reader_gets_the_newest_frames_and_the_count_of_the_others(self) -> None:
+        source, seen = LiveSource(_Camera(0, 60)), []
+        with pytest.raises(VideoError, match="connection was lost"):
+            seen.extend(int(frame.image[0, 0, 0]) for frame in source if not time.sleep(0.03))
+        assert seen == sorted(seen)
+        assert 5 <= len(seen) <= 25
+        assert len(seen) + source.dropped == 60
+
+    def test_a_lost_stream_is_opened_again_until_it_stays_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sources, "_FIRST_WAIT", 0.001)
+        tries = []
+
+        def reopen() -> _Camera:
+            tries.append(time.monotonic())
+            if len(tries) == 2:
+                return _Camera(100, 3)
+            raise VideoError("no route")
+
+        seen = []
+        with pytest.raises(VideoError, match="no route; gave up after 5 tries"):
+            seen.extend(int(frame.image[0, 0, 0]) for frame in LiveSource(_Camera(0, 3), reopen))
+        assert set(seen) <= {0, 1, 2, 100, 101, 102}
+        assert max(seen) >= 100
+        assert len(tries) == 2 + 5
+
+    def test_closing_from_elsewhere_ends_it(self) -> None:
+        source = LiveSource(_Camera(0, 10_000))
+        start = time.monotonic()
+        for frame in source:
+            if frame.number > 3:
+                source.close()
+        assert time.monotonic() - start < 2
+
+
+class TestVideos:
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".avi", ".webm"])
+    def test_frames_come_back_in_order_also_of_odd_size(self, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"v{suffix}"
+        images = [grey(20 + 5 * i, 63, 47) for i in range(40)]
+        write_all(path, images, [i / 25 for i in range(40)])
+        assert np.abs(np.array(levels(path)) - [20 + 5 * i for i in range(40)]).max() <= 3
+        with open_source(path) as source:
+            assert (source.info.width, source.info.height) == (64, 48)
+            assert [round(frame.time, 2) for frame in source] == [round(i / 25, 2) for i in range(40)]
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+    def test_a_varying_rate_is_kept(self, tmp_path: Path, suffix: str) -> None:
+        times = [0.0, 0.04, 0.08, 0.5, 0.54, 1.3, 1.31]
+        write_all(tmp_path / f"v{suffix}", [grey(30 * i) for i in range(7)], times)
+        with open_source(tmp_path / f"v{suffix}") as source:
+            assert [frame.time for frame in source] == pytest.approx(times, abs=2e-3)
+
+    @pytest.mark.parametrize(("suffix", "sound"), [(".mp4", True), (".mkv", True), (".mov", True), (".webm", False)])
+    def test_sound_is_copied_up_to_the_last_frame(
+        self, tmp_path: Path, with_sound: Path, suffix: str, sound: bool
+    ) -> None:
+        path = tmp_path / f"v{suffix}"
+        with open_source(with_sound) as source:
+            assert source.info.audio == with_sound
+        write_all(path, [grey(4 * i) for i in range(25)], [i / 25 for i in range(25)], audio=with_sound)
+        with av.open(str(path)) as container:
+            assert bool(container.streams.audio) == sound
+            ends = (
+                [float((p.pts + p.duration) * p.time_base) for p in container.demux(audio=0) if p.pts is not None]
+                if sound
+                else []
+            )
+        if sound:
+            assert max(ends) == pytest.approx(24 / 25, abs=0.05)
+
+    def test_what_opencv_alone_writes_can_be_read(self, tmp_path: Path) -> None:
+        sink = OpenCVSink(tmp_path / "v.mp4", info())
+        for i in range(30):
+            sink.write(Frame(grey(8 * i), i + 1, i / 25), NOBODY, grey(8 * i))
+        sink.close()
+        assert np.abs(np.array(levels(tmp_path / "v.mp4")) - [8 * i for i in range(30)]).max() <= 4
+
+    @pytest.mark.parametrize("name", ["v.mp4", "f.jsonl", "f.csv", "f.txt"])
+    def test_nothing_is_seen_before_the_end_and_nothing_stays_when_aborted(self, tmp_path: Path, name: str) -> None:
+        for finish in ("abort", "close"):
+            sink = open_sink(tmp_path / name, info())
+            sink.write(Frame(grey(1), 1, 0.0), NOBODY, grey(1))
+            assert not (tmp_path / name).exists()
+            getattr(sink, finish)()
+            assert [path.name for path in tmp_path.iterdir()] == ([name] if finish == "close" else [])
+
+    def test_pictures_are_numbered_by_frame(self, tmp_path: Path) -> None:
+        sink = open_sink(tmp_path / "out", info())
+        for i in (1, 2, 12):
+            sink.write(Frame(grey(10 * i), i, 0.0), NOBODY, grey(10 * i))
+        sink.close()
+        found = sorted((tmp_path / "out").iterdir())
+        assert [path.name for path in found] == ["000001.jpg", "000002.jpg", "000012.jpg"]
+        assert round(cv2.imread(str(found[2])).mean()) == 120
+
+    def test_a_window_that_cannot_be_shown_is_explained(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise cv2.error("not implemented")
+
+        monkeypatch.setattr(cv2, "namedWindow", refuse)
+        with pytest.raises(VideoError, match="no display, or OpenCV is the headless build"):
+            WindowSink("x")
+
+    def test_q_and_closing_the_window_close_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys, visible = iter([-1, ord("q"), -1]), iter([1.0, 1.0, 0.0])
+        for name in ("namedWindow", "imshow", "destroyWindow"):
+            monkeypatch.setattr(cv2, name, lambda *_: None)
+        monkeypatch.setattr(cv2, "waitKey", lambda _: next(keys))
+        monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: next(visible))
+        sink = WindowSink("x")
+        sink.write(Frame(grey(1), 1, 0.0), NOBODY, grey(1))
+        assert not sink.closed
+        sink.write(Frame(grey(1), 2, 0.1), NOBODY, grey(1))
+        assert sink.closed
+        other = WindowSink("y")
+        other.write(Frame(grey(1), 1, 0.0), NOBODY, grey(1))
+        assert other.closed
+
+
+def test_the_clock_of_the_encoder_holds_all_usual_rates() -> None:
+    from facedet_mm.video.encoder import _CLOCK
+
+    for rate in (24, 25, 30, 50, 60, Fraction(24000, 1001), Fraction(30000, 1001)):
+        ticks = [round(i / rate / _CLOCK) for i in range(1000)]
+        assert max(abs(t * _CLOCK - i / rate) for i, t in enumerate(ticks)) <= Fraction(1, 100_000)
