@@ -109,8 +109,8 @@ def _trackeval(folder: Path, lengths: dict[str, int]) -> dict[str, Any]:
         raise MissingDependencyError(
             f"scores of tracks are TrackEval's: pip install 'facedet-mm[track-eval]' ({error})"
         ) from error
-    settings: dict[str, Any] = {"PRINT_RESULTS": False, "PRINT_CONFIG": False, "TIME_PROGRESS": False, "PLOT_CURVES": False}
-    settings |= {"OUTPUT_SUMMARY": False, "OUTPUT_DETAILED": False, "LOG_ON_ERROR": None}
+    settings: dict[str, Any] = {"PRINT_RESULTS": False, "PRINT_CONFIG": False, "TIME_PROGRESS": False}
+    settings |= {"PLOT_CURVES": False, "OUTPUT_SUMMARY": False, "OUTPUT_DETAILED": False, "LOG_ON_ERROR": None}
     source = {
         "GT_FOLDER": str(folder / "gt"),
         "GT_LOC_FORMAT": "{gt_folder}/{seq}.txt",

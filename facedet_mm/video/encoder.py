@@ -23,7 +23,7 @@ _CLOCK = Fraction(1, 90_000)
 _MP4 = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 """An MP4 in fragments can be played up to where writing stopped."""
 _CODECS = {".webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "crf": "32", "b": "0"})}
-_H264 = ("libx264", {"preset": "veryfast", "crf": "20", "bf": "0"})
+_H264 = ("libx264", {"preset": "superfast", "crf": "20", "bf": "0"})
 
 
 class AVSink(FileSink):
