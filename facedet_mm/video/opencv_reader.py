@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import sys
 import threading
@@ -24,6 +25,8 @@ from facedet_mm.video.reader import DEFAULT_FPS, Clock, Reader, fit, plausible_f
 
 _CAMERA_FPS = 30.0
 _NETWORK = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10000)
+_ATTEMPTS = 32
+"""How often to read on after a frame of a file that can't be decoded; at the end of a file it costs nothing."""
 _log_lock = threading.Lock()
 
 
@@ -31,7 +34,7 @@ class OpenCVReader(Reader):
     """A video file, a stream from the network, or a camera by its number or device file.
 
     Files come upright. Two things are less good than with PyAV: colours of HD video are read as those of SD (off by
-    up to 22 of 255), and frames that can't be decoded are passed over in silence.
+    up to 22 of 255), and of damage it is only known that something is lost.
 
     Args:
         place: an existing file, an address, or the number of a camera.
@@ -46,7 +49,9 @@ class OpenCVReader(Reader):
     def __init__(
         self, place: Path | str | int, name: str, size: tuple[int, int] | None = None, fps: float | None = None
     ) -> None:
-        self._place, self._name = place, name
+        self._place, self._name, self._lost = place, name, 0
+        if isinstance(place, Path) and _is_text(place):
+            raise VideoError(f"{name}: no video: there are no moving pictures in it, only text")
         with quiet():
             self._capture = _open(place, size, fps)
             image = self._read() if self._capture.isOpened() else None
@@ -64,15 +69,20 @@ class OpenCVReader(Reader):
             stamp, image = picture
             yield Frame(fit(image, self.info.width, self.info.height), number, clock(stamp))
         if problem := self._problem(number):
-            raise VideoError(f"{self._name}: broke off after frame {number}: {problem}")
+            raise VideoError(f"{self._name}: {problem}")
 
     def close(self) -> None:
         """See :meth:`Reader.close`."""
         self._capture.release()
 
     def _next(self) -> tuple[float | None, NDArray[np.uint8]] | None:
-        image = self._read()
-        return None if image is None else (self._stamp(), image)
+        attempts = _ATTEMPTS if isinstance(self._place, Path) else 1
+        for attempt in range(attempts):
+            image = self._read()
+            if image is not None:
+                self._lost += attempt
+                return self._stamp(), image
+        return None
 
     def _read(self) -> NDArray[np.uint8] | None:
         try:
@@ -84,7 +94,8 @@ class OpenCVReader(Reader):
     def _stamp(self) -> float | None:
         if isinstance(self._place, int):
             return time.monotonic()
-        return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+        # The first one can be below 0, which is where the stream begins, when frames are stored out of order.
+        return max(0.0, float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000)
 
     def _describe(self, image: NDArray[np.uint8]) -> SourceInfo:
         height, width = image.shape[:2]
@@ -97,17 +108,25 @@ class OpenCVReader(Reader):
 
     def _problem(self, number: int) -> str | None:
         if isinstance(self._place, int):
-            return "the camera gives no more pictures; is it still plugged in?"
+            return f"broke off after frame {number}: the camera gives no more pictures; is it still plugged in?"
         if isinstance(self._place, str):
             missing = (self.info.total_frames or 0) - number
-            return "the connection was lost" if missing > self.info.fps else None
+            return f"broke off after frame {number}: the connection was lost" if missing > self.info.fps else None
         if is_truncated(self._place):
-            return "the file is cut off there; the rest is missing"
-        # MP4 files count frames that an edit list hides; the other containers' counts are guesses.
+            return f"broke off after frame {number}: the file is cut off there; the rest is missing"
+        # AVI counts exactly, Matroska states a duration; MP4 counts frames that an edit list hides.
+        tolerance = {"avi": 0.0, "matroska": max(3, self.info.fps / 2)}.get(container_kind(self._place) or "", math.inf)
         missing = (self.info.total_frames or 0) - number
-        if container_kind(self._place) in ("avi", "matroska") and missing > max(3, self.info.fps / 2):
-            return f"{missing} frames can't be decoded; the file is damaged"
+        if self._lost or missing > tolerance:
+            return f"the file is damaged: {max(self._lost, missing)} frames or more are lost, {number} could be decoded"
         return None
+
+
+def _is_text(path: Path) -> bool:
+    """Whether FFmpeg might make moving pictures of a text."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    return b"\0" not in head and not head.startswith(b"#EXTM3U") and head.decode("utf-8", "ignore").encode() == head
 
 
 @contextmanager

@@ -98,17 +98,24 @@ class PyAVReader(Reader):
         """Time stamp in seconds and picture of all that can be decoded."""
         for packet in self._demux():
             self._packets += bool(packet and packet.size)
+            if packet and packet.is_corrupt and self._path and container_kind(self._path):
+                self._lose_one()  # cut off; decoding it would take frames with it that the decoder still holds
+                continue
             try:
                 frames = self._stream.codec_context.decode(packet)
             except av.FFmpegError:
-                self._whole = self._whole if self._damaged else self._decoded
-                self._damaged += 1
+                self._lose_one()
                 continue
             for frame in frames:
                 self._decoded += 1
                 if frame.time is not None:
                     self._end = max(self._end, frame.time + float((frame.duration or 0) * (frame.time_base or 0)))
                 yield frame.time, self._picture(frame)
+
+    def _lose_one(self) -> None:
+        if not self._damaged:
+            self._whole = self._decoded
+        self._damaged += 1
 
     def _demux(self) -> Iterator[Any]:
         """Packets; at the end ``None`` or an empty one, which makes the decoder give what it still holds."""
