@@ -66,7 +66,7 @@ def test_gamma_lifts_and_one_is_no_curve(solvay: np.ndarray) -> None:
 def test_faces_lost_in_the_dark_are_found_again(solvay: np.ndarray) -> None:
     detector = build_detector(score_thr=0.5)
     expected = detector.detect(solvay).boxes
-    dark = darkened(cv2.convertScaleAbs(solvay, alpha=0.08), 1, noise=2)
+    dark = darkened(cv2.convertScaleAbs(solvay, alpha=0.03), 1, noise=2)
     plain, lifted = (recall(detector.detect(image).boxes, expected) for image in (dark, LowLight()(dark)))
     assert lifted >= plain + 0.1
 

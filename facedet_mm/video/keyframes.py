@@ -20,8 +20,8 @@ _LONGEST = 10
 _DRIFT = 0.25
 """Face sizes that a face may move from one detection to the next."""
 _OFTEN = 3
-"""Frames from one detection to the next while faces are new, overlap or fade: their motion isn't known or does not tell who
-hides whom."""
+"""Frames from one detection to the next while faces are new, overlap or fade: their motion isn't known, or does not
+tell who hides whom."""
 _OVERLAP = 0.05
 _SURE = 0.6
 """Least score of a face that does not fade."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import math
 import os
 import sys
 import threading
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
 from facedet_mm.images import as_bgr
-from facedet_mm.video.containers import container_kind, is_truncated
+from facedet_mm.video.containers import NO_INDEX, container_kind, is_truncated
 from facedet_mm.video.frame import Frame, SourceInfo
 from facedet_mm.video.reader import DEFAULT_FPS, Clock, Reader, fit, plausible_fps
 
@@ -34,7 +33,7 @@ class OpenCVReader(Reader):
     """A video file, a stream from the network, or a camera by its number or device file.
 
     Files come upright. Two things are less good than with PyAV: colours of HD video are read as those of SD (off by
-    up to 22 of 255), and of damage it is only known that something is lost.
+    up to 22 of 255), and damage is not always noticed.
 
     Args:
         place: an existing file, an address, or the number of a camera.
@@ -114,10 +113,9 @@ class OpenCVReader(Reader):
             return f"broke off after frame {number}: the connection was lost" if missing > self.info.fps else None
         if is_truncated(self._place):
             return f"broke off after frame {number}: the file is cut off there; the rest is missing"
-        # AVI counts exactly, Matroska states a duration; MP4 counts frames that an edit list hides.
-        tolerance = {"avi": 0.0, "matroska": max(3, self.info.fps / 2)}.get(container_kind(self._place) or "", math.inf)
-        missing = (self.info.total_frames or 0) - number
-        if self._lost or missing > tolerance:
+        # Only AVI counts exactly; MP4 counts frames that an edit list hides, other containers' counts are guesses.
+        missing = (self.info.total_frames or 0) - number if container_kind(self._place) == "avi" else 0
+        if self._lost or missing > 0:
             return f"the file is damaged: {max(self._lost, missing)} frames or more are lost, {number} could be decoded"
         return None
 
@@ -148,7 +146,7 @@ def _open(place: Path | str | int, size: tuple[int, int] | None, fps: float | No
     if isinstance(place, str):
         return cv2.VideoCapture(place, cv2.CAP_FFMPEG, _NETWORK)
     if isinstance(place, Path):
-        return cv2.VideoCapture(str(place))
+        return cv2.VideoCapture(os.path.abspath(place))  # lest a colon in its name be taken for a protocol
     capture = cv2.VideoCapture(place)
     wanted = {cv2.CAP_PROP_FPS: fps}
     if size:
@@ -167,7 +165,7 @@ def _why_not_opened(place: Path | str | int) -> str:
     if isinstance(place, str):
         return "cannot be opened; check the address, the network and, where needed, user and password"
     if is_truncated(place):
-        return "cut off: its end, and with it the index, is missing; fetch or copy the file again"
+        return NO_INDEX
     kind = container_kind(place)
     return (
         f"damaged {kind} file, or a codec that OpenCV lacks; try pip install av"

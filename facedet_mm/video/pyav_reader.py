@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
-from facedet_mm.video.containers import container_kind, is_truncated
+from facedet_mm.video.containers import NO_INDEX, container_kind, is_truncated
 from facedet_mm.video.frame import Frame, SourceInfo
 from facedet_mm.video.reader import DEFAULT_FPS, Clock, Reader, fit, plausible_fps
 
@@ -84,6 +84,8 @@ class PyAVReader(Reader):
 
     def _pick_stream(self) -> Any:
         stream: Any = self._container.streams.best("video")
+        if stream is None and self._path and is_truncated(self._path):
+            raise VideoError(f"{self._name}: {NO_INDEX}")
         if stream is None or self._container.format.name in _TEXT_AS_VIDEO:
             kinds = (
                 "text" if stream else " and ".join(sorted({one.type for one in self._container.streams})) or "nothing"
@@ -223,6 +225,6 @@ def _why_not_opened(path: Path | None, error: Any) -> str:
         )
         return f"cannot be opened: {reason}; check the address, the network and, where needed, user and password"
     if is_truncated(path):
-        return "cut off: its end, and with it the index, is missing; fetch or copy the file again"
+        return NO_INDEX
     kind = container_kind(path)
     return f"damaged {kind} file: {error.strerror}" if kind else "no video: FFmpeg knows no format that it fits"
