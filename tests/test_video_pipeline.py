@@ -258,7 +258,7 @@ class TestWhatBreaksOff:
         code = (
             "import resource, signal, sys; from facedet_mm.cli import main;"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000));"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
             f"sys.exit(main(['video', {str(CLIP)!r}, '--keyframes', '5', '--out', 'o.mkv', 'o.jsonl']))"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)

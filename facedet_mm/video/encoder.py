@@ -20,8 +20,13 @@ from facedet_mm.video.writers import FileSink
 
 _CLOCK = Fraction(1, 90_000)
 """Seconds of a tick of the time stamps: fine enough for all rates, as in broadcasting."""
-_MP4 = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-"""An MP4 in fragments can be played up to where writing stopped."""
+_KEYFRAME_EVERY = 2
+"""Seconds between two pictures that need no other: players jump to them, and fragments end there."""
+_FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+_CLUSTERS = {"cluster_time_limit": "1000"}
+_PIECES = {"mp4": _FRAGMENTS, "mov": _FRAGMENTS, "matroska": _CLUSTERS, "webm": _CLUSTERS}
+"""Written in pieces, each for a second or so, a file can be played up to where writing stopped."""
+_FORMATS = {".mkv": "matroska", ".m4v": "mp4"}
 _CODECS = {".webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "crf": "32", "b": "0"})}
 _H264 = ("libx264", {"preset": "superfast", "crf": "20", "bf": "0"})
 
@@ -49,13 +54,14 @@ class AVSink(FileSink):
         self._next: Any = None
         self._failed = False
         try:
-            self._output: Any = av.open(
-                str(self.temporary), "w", options=_MP4 if suffix in (".mp4", ".m4v", ".mov") else {}
-            )
+            self._disk = _Disk(self.temporary)
+            container = _FORMATS.get(suffix, suffix[1:])
+            self._output: Any = av.open(self._disk, "w", format=container, options=_PIECES.get(container, {}))
             rate = Fraction(info.fps).limit_denominator(1001)
             video: Any = self._output.add_stream(codec, rate=rate, options=options)
             video.width, video.height = info.width + info.width % 2, info.height + info.height % 2
             video.pix_fmt = "yuv420p"
+            video.gop_size = round(_KEYFRAME_EVERY * info.fps)
             self._clock = 1 / rate if suffix == ".avi" else _CLOCK
             video.codec_context.time_base = video.time_base = self._clock
             video.codec_context.colorspace, video.codec_context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
@@ -84,6 +90,8 @@ class AVSink(FileSink):
     def _put(self, work: Any) -> None:
         try:
             work()
+            if self._disk.error:
+                raise self._disk.error
         except (av.FFmpegError, OSError) as error:
             self._failed = True
             raise VideoError(f"cannot write {self.path}: {_reason(error)}") from error
@@ -118,12 +126,54 @@ class AVSink(FileSink):
                 if not self._failed:
                     output.mux(self._video.encode())
                 output.close()
+                if self._disk.error:
+                    raise self._disk.error
         except (av.FFmpegError, OSError) as error:
             if not self._failed:
                 raise VideoError(f"cannot write {self.path}: {_reason(error)}") from error
         finally:
             if self._input is not None:
                 self._input.close()
+            if hasattr(self, "_disk"):
+                self._disk.close()
+
+
+class _Disk:
+    """The file that FFmpeg writes; it would find out at the end only that the disk is full.
+
+    Attributes:
+        error: why nothing more is written since.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Writes ``data``; after an error, pretends to."""
+        rest = memoryview(data)
+        try:
+            while rest and not self.error:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """See :meth:`io.IOBase.seek`."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """See :meth:`io.IOBase.tell`."""
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        """True: the container's header is completed at the end."""
+        return True
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
 
 
 def _reason(error: Exception) -> str:
