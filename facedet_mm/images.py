@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.errors import ImageError
+from facedet_mm.files import write_bytes
 
 _FORMATS = {
     b"\xff\xd8": "JPEG",
@@ -103,6 +104,43 @@ def load_image(image: Any, name: str = "image") -> NDArray[np.uint8]:
         (4, 6, 3)
     """
     return read_image(image) if isinstance(image, (str, os.PathLike)) else as_bgr(image, name)
+
+
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    """Writes a picture in the format that the name's ending says, atomically.
+
+    Args:
+        path: what to write; missing folders are made.
+        image: uint8 BGR (H, W, 3) or grey.
+
+    Raises:
+        ImageError: OpenCV can't write it so.
+        FaceDetError: the file can't be written.
+
+    Example:
+        >>> write_image(Path("picture.docx"), np.zeros((4, 4, 3), np.uint8))
+        Traceback (most recent call last):
+        facedet_mm.errors.ImageError: picture.docx: OpenCV can't write a 4 x 4 picture as .docx
+    """
+    try:
+        done, data = cv2.imencode(path.suffix, image)
+    except cv2.error:
+        done = False
+    if not done:
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise ImageError(f"{path}: OpenCV can't write a {size} picture as {path.suffix}")
+    write_bytes(path, data.tobytes())
+
+
+def opencv_logging() -> Any:
+    """Where OpenCV has ``getLogLevel`` and ``setLogLevel``: version 4 at the top, 5 in a module of its own.
+
+    Example:
+        >>> opencv_logging().getLogLevel() >= 0
+        True
+    """
+    opencv: Any = cv2
+    return opencv if hasattr(opencv, "setLogLevel") else opencv.utils.logging
 
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:

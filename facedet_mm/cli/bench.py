@@ -35,7 +35,6 @@ _FEWEST = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--image", type=Path, default=asset_path("solvay_1927.jpg"), help="the picture (a group of 29)")
     parser.add_argument(
         "--sizes", nargs="+", type=input_size, default=[320, 480, 640, 960], metavar="S", help="sizes (%(default)s)"

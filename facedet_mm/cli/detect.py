@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -24,7 +23,7 @@ from facedet_mm.concurrency import map_ahead, thread_pool
 from facedet_mm.detectors import Detector
 from facedet_mm.errors import ImageError
 from facedet_mm.formats import PictureFaces
-from facedet_mm.images import read_image
+from facedet_mm.images import opencv_logging, read_image
 from facedet_mm.structures import Faces
 
 _EPILOG = """\
@@ -105,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; gives the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid text
-    _silence_opencv()  # our own message says it better
+    opencv_logging().setLogLevel(0)  # our own message says it better
     inputs = find_inputs(args.inputs, args.recursive)
     outputs = PictureOutputs(args, inputs)
     detector = detector_from(args)
@@ -165,12 +164,6 @@ def _with_faces(detector: Detector, items: list[_Item]) -> list[_Item]:
 
 def _progress(total: int) -> tqdm[Any]:
     return tqdm(total=total, unit="img", disable=total < 2 or not sys.stderr.isatty(), dynamic_ncols=True)
-
-
-def _silence_opencv() -> None:
-    opencv: Any = cv2  # version 4 has the function here, 5 there
-    set_level = getattr(opencv, "setLogLevel", None) or opencv.utils.logging.setLogLevel
-    set_level(0)
 
 
 def _summary(path: Path, faces: Faces, target: Path | None) -> str:

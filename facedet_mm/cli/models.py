@@ -27,7 +27,6 @@ _NUMBERS = range(2, 8)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="all models: size, published accuracy, licence, where the file is")
     info = actions.add_parser("info", help="everything known of one model")

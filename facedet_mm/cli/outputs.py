@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from facedet_mm.anonymization import anonymize
 from facedet_mm.cli.inputs import Input
-from facedet_mm.errors import FaceDetError, ImageError
+from facedet_mm.errors import FaceDetError
 from facedet_mm.evaluation.submission import write_prediction_file
-from facedet_mm.files import atomic_path, write_bytes, write_text
+from facedet_mm.files import atomic_path, write_text
 from facedet_mm.formats import CSV_COLUMNS, PictureFaces, coco_document, csv_rows, csv_text, json_record
+from facedet_mm.images import write_image
 from facedet_mm.structures import Faces
 from facedet_mm.visualization import draw_faces
 
@@ -62,13 +63,13 @@ class PictureOutputs:
         args = self._args
         if target := self.target(number):
             shown = anonymize(image, faces, args.anonymize, margin=args.margin) if args.anonymize else None
-            write_picture(target, draw_faces(image, faces) if shown is None else shown)
+            write_image(target, draw_faces(image, faces) if shown is None else shown)
         if args.crops:
             crops = faces.align(image, args.align) if args.align else faces.crop(image, args.margin)
             name = self._names[number]
             for face, crop in enumerate(crops, start=1):
                 if crop.size:
-                    write_picture(args.crops / name.with_name(f"{name.stem}_{face}{name.suffix}"), crop)
+                    write_image(args.crops / name.with_name(f"{name.stem}_{face}{name.suffix}"), crop)
         if args.wider:
             event = path.resolve().parent.name
             write_prediction_file(args.wider / event / f"{path.stem}.txt", path.name, faces.boxes, faces.scores)
@@ -112,8 +113,12 @@ def _json_file(path: Path) -> Iterator[Add]:
 @contextmanager
 def _csv_file(path: Path) -> Iterator[Add]:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+
+        def add(picture: PictureFaces) -> None:
+            file.write(csv_text(csv_rows(picture.name, picture.faces)))
+
         file.write(csv_text([CSV_COLUMNS]))
-        yield lambda picture: void(file.write(csv_text(csv_rows(picture.name, picture.faces))))
+        yield add
 
 
 @contextmanager
@@ -121,27 +126,6 @@ def _coco_file(path: Path) -> Iterator[Add]:
     pictures: list[PictureFaces] = []
     yield pictures.append
     write_text(path, json.dumps(coco_document(pictures)) + "\n")
-
-
-def void(_: object) -> None:
-    """Drops a value that nobody needs."""
-
-
-def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
-    """Writes ``image`` in the format that the name's ending says, atomically.
-
-    Raises:
-        ImageError: OpenCV can't write it so.
-        FaceDetError: the file can't be written.
-    """
-    try:
-        done, data = cv2.imencode(path.suffix, image)
-    except cv2.error:
-        done = False
-    if not done:
-        size = f"{image.shape[1]} x {image.shape[0]}"
-        raise ImageError(f"{path}: OpenCV can't write a {size} picture as {path.suffix}")
-    write_bytes(path, data.tobytes())
 
 
 def _unique_names(names: Sequence[Path]) -> list[Path]:

@@ -32,7 +32,6 @@ done, and a status other than 0."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("input", metavar="INPUT", help="file, folder, pattern, camera number, address or -")
     parser.add_argument("--out", nargs="+", type=Path, default=[], metavar="PATH", help="what to write, see below")
     parser.add_argument("--show", action="store_true", help="show in a window; q or Esc ends")
@@ -80,10 +79,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _process(args: argparse.Namespace) -> dict[str, Any]:
-    path, name = (args.weights, args.model) if args.weights else (None, args.model)
     video = VideoFaceDetector(
-        path,
-        name,
+        args.weights,
+        args.model,
         args.device,
         not args.no_tracking,
         not args.no_smoothing,

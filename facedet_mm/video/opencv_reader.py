@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
-from facedet_mm.images import as_bgr
+from facedet_mm.images import as_bgr, opencv_logging
 from facedet_mm.video.containers import NO_INDEX, container_kind, is_truncated
-from facedet_mm.video.frame import Frame, SourceInfo
-from facedet_mm.video.reader import DEFAULT_FPS, Clock, Reader, fit, plausible_fps
+from facedet_mm.video.frame import SourceInfo
+from facedet_mm.video.reader import DEFAULT_FPS, Stamped, StampedReader, plausible_fps
 
 _CAMERA_FPS = 30.0
 _NETWORK = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10000)
@@ -29,7 +29,7 @@ _ATTEMPTS = 32
 _log_lock = threading.Lock()
 
 
-class OpenCVReader(Reader):
+class OpenCVReader(StampedReader):
     """A video file, a stream from the network, or a camera by its number or device file.
 
     Files come upright. Two things are less good than with PyAV: colours of HD video are read as those of SD (off by
@@ -60,21 +60,11 @@ class OpenCVReader(Reader):
         self._first = [(self._stamp(), image)]
         self.info = self._describe(image)
 
-    def frames(self) -> Iterator[Frame]:
-        """See :meth:`Reader.frames`."""
-        clock, number = Clock(self.info.fps), 0
-        while picture := self._first.pop() if self._first else self._next():
-            number += 1
-            stamp, image = picture
-            yield Frame(fit(image, self.info.width, self.info.height), number, clock(stamp))
-        if problem := self._problem(number):
-            raise VideoError(f"{self._name}: {problem}")
-
     def close(self) -> None:
         """See :meth:`Reader.close`."""
         self._capture.release()
 
-    def _next(self) -> tuple[float | None, NDArray[np.uint8]] | None:
+    def _next(self) -> Stamped | None:
         attempts = _ATTEMPTS if isinstance(self._place, Path) else 1
         for attempt in range(attempts):
             image = self._read()
@@ -131,15 +121,14 @@ def _is_text(path: Path) -> bool:
 def quiet() -> Iterator[None]:
     """Keeps OpenCV and its FFmpeg from writing to standard error: what matters becomes a ``VideoError``."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when a video is first opened
-    opencv: Any = cv2  # version 4 has the functions here, 5 there
-    module = opencv if hasattr(opencv, "setLogLevel") else opencv.utils.logging
+    logging = opencv_logging()
     with _log_lock:
-        before = module.getLogLevel()
-        module.setLogLevel(0)
+        before = logging.getLogLevel()
+        logging.setLogLevel(0)
         try:
             yield
         finally:
-            module.setLogLevel(before)
+            logging.setLogLevel(before)
 
 
 def _open(place: Path | str | int, size: tuple[int, int] | None, fps: float | None) -> Any:

@@ -118,7 +118,7 @@ class VideoFaceDetector:
         """
         with (
             _opened(source) as opened,
-            closing(self._faces(opened, FaceStream(*self._stream_arguments(opened)))) as all_,
+            closing(self._faces(opened, self._face_stream(opened))) as all_,
         ):
             yield from all_
 
@@ -165,7 +165,7 @@ class VideoFaceDetector:
             return tally.summary(opened.dropped, [os.fspath(path) for path in outputs])
 
     def _run(self, source: Source, sinks: list[Sink], progress: bool | None) -> _Tally:
-        stream = FaceStream(*self._stream_arguments(source))
+        stream = self._face_stream(source)
         tally = _Tally(tracked=self.options.tracker is not None)
         found = prefetch(self._faces(source, stream), _AHEAD)
         shown = prefetch(self._drawn(found), _AHEAD)
@@ -195,8 +195,8 @@ class VideoFaceDetector:
         tally.detections = stream.detections
         return tally
 
-    def _stream_arguments(self, source: Source) -> tuple[Detector, StreamOptions, float]:
-        return self.detector, self.options, source.info.fps
+    def _face_stream(self, source: Source) -> FaceStream:
+        return FaceStream(self.detector, self.options, source.info.fps)
 
     def _faces(self, source: Source, stream: FaceStream) -> Generator[tuple[Frame, Faces], None, None]:
         frames: Iterable[Frame] = source if source.info.live else prefetch(source, _AHEAD)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
 from facedet_mm.video.containers import NO_INDEX, container_kind, is_truncated
-from facedet_mm.video.frame import Frame, SourceInfo
-from facedet_mm.video.reader import DEFAULT_FPS, Clock, Reader, fit, plausible_fps
+from facedet_mm.video.frame import SourceInfo
+from facedet_mm.video.reader import DEFAULT_FPS, Stamped, StampedReader, plausible_fps
 
 _TEXT_AS_VIDEO = frozenset({"tty"})
 """Formats of FFmpeg that make moving pictures of any text file."""
@@ -30,7 +30,7 @@ _OBLONG = 0.01
 _TAG_TIME = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
-class PyAVReader(Reader):
+class PyAVReader(StampedReader):
     """A video file, or a stream from the network.
 
     Pictures come upright, with square pixels, in the colours that the file's tags say; a change of size is met by
@@ -68,19 +68,12 @@ class PyAVReader(Reader):
             raise
         self._first = [first]
 
-    def frames(self) -> Iterator[Frame]:
-        """See :meth:`Reader.frames`."""
-        clock, number = Clock(self.info.fps), 0
-        while picture := self._first.pop() if self._first else next(self._pictures, None):
-            number += 1
-            stamp, image = picture
-            yield Frame(fit(image, self.info.width, self.info.height), number, clock(stamp))
-        if problem := self._problem(number):
-            raise VideoError(f"{self._name}: {problem}")
-
     def close(self) -> None:
         """See :meth:`Reader.close`."""
         self._container.close()
+
+    def _next(self) -> Stamped | None:
+        return next(self._pictures, None)
 
     def _pick_stream(self) -> Any:
         stream: Any = self._container.streams.best("video")
@@ -96,7 +89,7 @@ class PyAVReader(Reader):
         stream.thread_type = "AUTO"
         return stream
 
-    def _decode(self) -> Iterator[tuple[float | None, NDArray[np.uint8]]]:
+    def _decode(self) -> Iterator[Stamped]:
         """Time stamp in seconds and picture of all that can be decoded."""
         for packet in self._demux():
             self._packets += bool(packet and packet.size)
@@ -168,7 +161,6 @@ class PyAVReader(Reader):
         return float((self._stream.start_time or 0) * self._stream.time_base)
 
     def _problem(self, number: int) -> str | None:
-        """What was wrong with the stream, after its last frame."""
         if self._failure:
             return f"broke off after frame {number}: {self._failure}"
         if self._path is None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import SupportsFloat
+from typing import SupportsFloat, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facedet_mm.errors import VideoError
 from facedet_mm.video.frame import Frame, SourceInfo
+
+Stamped: TypeAlias = tuple[float | None, NDArray[np.uint8]]
+"""Seconds from anywhere, if known, and the picture."""
 
 DEFAULT_FPS = 25.0
 """Frames a second of what has no rate of its own: pictures, raw frames."""
@@ -40,6 +44,32 @@ class Reader(ABC):
     @abstractmethod
     def close(self) -> None:
         """Lets go of file, device or connection; may be called twice."""
+
+
+class StampedReader(Reader):
+    """A reader of pictures that have a time stamp each, and of which the last may not be the last there should be."""
+
+    _name: str
+    _first: list[Stamped]
+    """What was read to know the size, until it is given."""
+
+    def frames(self) -> Iterator[Frame]:
+        """See :meth:`Reader.frames`."""
+        clock, number = Clock(self.info.fps), 0
+        while picture := self._first.pop() if self._first else self._next():
+            number += 1
+            stamp, image = picture
+            yield Frame(fit(image, self.info.width, self.info.height), number, clock(stamp))
+        if problem := self._problem(number):
+            raise VideoError(f"{self._name}: {problem}")
+
+    @abstractmethod
+    def _next(self) -> Stamped | None:
+        """The next picture, ``None`` after the last."""
+
+    @abstractmethod
+    def _problem(self, number: int) -> str | None:
+        """What was wrong, asked after the last picture; ``number`` of them were given."""
 
 
 class Clock:

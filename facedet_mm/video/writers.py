@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.errors import FaceDetError, VideoError
-from facedet_mm.files import atomic_path, write_bytes
+from facedet_mm.files import atomic_path
 from facedet_mm.formats import CSV_COLUMNS, csv_rows, csv_text, face_records, mot_lines
+from facedet_mm.images import write_image
 from facedet_mm.structures import Faces
 from facedet_mm.video.frame import Frame, SourceInfo
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm")
-_JPEG_QUALITY = 95
 _MICROSECONDS = 6
 
 
@@ -178,9 +178,8 @@ class PicturesSink:
 
     def write(self, frame: Frame, faces: Faces, drawn: NDArray[np.uint8]) -> None:  # noqa: ARG002
         """See :meth:`Sink.write`."""
-        _, data = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         try:
-            write_bytes(self.folder / f"{frame.number:06d}.jpg", data.tobytes())
+            write_image(self.folder / f"{frame.number:06d}.jpg", drawn)
         except FaceDetError as error:
             raise VideoError(str(error)) from error
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from facedet_mm.cli import guard
 from facedet_mm.errors import FaceDetError
-from facedet_mm.files import write_bytes
+from facedet_mm.images import write_image
 
 FACE, IGNORED = (80, 200, 0), (60, 60, 230)
 LANDMARKS = ((255, 170, 60), (255, 80, 0), (80, 220, 255), (200, 120, 255), (140, 0, 255))
@@ -55,7 +55,7 @@ def browse(args: argparse.Namespace) -> int:
         picture = draw(packed["inputs"].numpy().transpose(1, 2, 0), packed["data_samples"])
         if args.output_dir is not None:
             source = Path(packed["data_samples"].img_path)
-            write_bytes(args.output_dir / f"{index:05d}_{source.stem}.jpg", cv2.imencode(".jpg", picture)[1].tobytes())
+            write_image(args.output_dir / f"{index:05d}_{source.stem}.jpg", picture)
         if not args.not_show and not show(picture, args.show_interval):
             break
     print(f"{count} of {len(dataset)} pictures" + (f" in {args.output_dir}" if args.output_dir else ""))
