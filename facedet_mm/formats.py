@@ -126,12 +126,13 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def mot_lines(frame: int, faces: Faces) -> list[str]:
+def mot_lines(frame: int, faces: Faces, score_digits: int = _SCORE_DIGITS) -> list[str]:
     """MOTChallenge lines ``frame,id,left,top,width,height,score,-1,-1,-1``; the id is −1 without a track.
 
     Args:
         frame: its number; the first is 1.
         faces: of that frame.
+        score_digits: digits of a score behind the point.
 
     Example:
         >>> mot_lines(1, Faces([[10, 20, 30, 50]], [0.9], track_ids=[3]))
@@ -139,7 +140,10 @@ def mot_lines(frame: int, faces: Faces) -> list[str]:
     """
     ids = [-1] * len(faces) if faces.track_ids is None else faces.track_ids.tolist()
     rows = zip(ids, _xywh(faces).tolist(), faces.scores.tolist(), strict=True)
-    return [f"{frame},{i},{x:.2f},{y:.2f},{w:.2f},{h:.2f},{score:.6f},-1,-1,-1" for i, (x, y, w, h), score in rows]
+    return [
+        f"{frame},{i},{x:.2f},{y:.2f},{w:.2f},{h:.2f},{score:.{score_digits}f},-1,-1,-1"
+        for i, (x, y, w, h), score in rows
+    ]
 
 
 def coco_document(pictures: Iterable[PictureFaces]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from facedet_mm.cli import guard
 from facedet_mm.errors import AnnotationError, FaceDetError
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import PRESETS, ByteTracker
-from facedet_mm.tracking.mot import read_detections, write_tracks
+from facedet_mm.tracking.mot import find_files, read_detections, write_tracks
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def track_files(args: argparse.Namespace) -> int:
     """Writes one file a video; one that can't be read is reported and left out, the status is then 1."""
     tracker = ByteTracker(args.preset, args.fps)
     kalman = (args.boxes or ("kalman" if args.preset == "bytetrack" else "detector")) == "kalman"
-    files = find_files(args.det)
+    files = find_files(args.det, "detection")
     if args.out.resolve() == files[0].parent.resolve():
         raise FaceDetError(f"--out {args.out} would overwrite the detections; choose another folder")
     failed = 0
@@ -61,22 +61,6 @@ def track_files(args: argparse.Namespace) -> int:
     if failed:
         print(f"track_mot: {failed} of {len(files)} files failed", file=sys.stderr)
     return 1 if failed else 0
-
-
-def find_files(path: Path) -> list[Path]:
-    """The file, or the text files of the folder, sorted.
-
-    Raises:
-        AnnotationError: there is no such file or folder, or no text file in it.
-    """
-    if not path.is_dir():
-        if not path.exists():
-            raise AnnotationError(f"{path}: no such file or folder")
-        return [path]
-    files = sorted(path.glob("*.txt"))
-    if not files:
-        raise AnnotationError(f"{path}: no .txt files; expected one detection file a video")
-    return files
 
 
 def track(tracker: ByteTracker, detections: dict[int, Faces], kalman: bool) -> Iterator[tuple[int, Faces]]:

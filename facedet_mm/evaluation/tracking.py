@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from facedet_mm.errors import AnnotationError, MissingDependencyError
+from facedet_mm.tracking.mot import find_files
 
 __all__ = ["TrackScores", "score_tracks"]
 
@@ -75,13 +76,8 @@ def score_tracks(results: str | os.PathLike[str], ground_truth: str | os.PathLik
 
 
 def _files(place: str | os.PathLike[str]) -> dict[str, Path]:
-    path = Path(place)
-    if not path.exists():
-        raise AnnotationError(f"{path}: no such file or folder")
-    files = {file.stem: file for file in (sorted(path.glob("*.txt")) if path.is_dir() else [path])}
-    if not files:
-        raise AnnotationError(f"{path}: no .txt files; expected one MOTChallenge file a video")
-    return files if path.is_dir() else {"video": path}
+    files = find_files(place)
+    return {file.stem: file for file in files} if Path(place).is_dir() else {"video": files[0]}
 
 
 def _last_frame(path: Path) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from facedet_mm.errors import FaceDetError
 from facedet_mm.structures import Faces
+from facedet_mm.tracking.tracks import ids_of
 
 __all__ = ["GapFiller", "fill_gaps"]
 
@@ -61,7 +62,7 @@ class GapFiller:
         """
         if len(faces) and faces.track_ids is None:
             raise FaceDetError("filling gaps needs faces with track ids: pass what a tracker returns")
-        tracked = faces[_ids(faces) >= 0]
+        tracked = faces[ids_of(faces) >= 0]
         self._ages += 1
         self._fill(tracked)
         self._remember(tracked)
@@ -75,7 +76,7 @@ class GapFiller:
         return frames
 
     def _fill(self, tracked: Faces) -> None:
-        _, now, before = np.intersect1d(_ids(tracked), _ids(self._last), return_indices=True)
+        _, now, before = np.intersect1d(ids_of(tracked), ids_of(self._last), return_indices=True)
         gaps = self._ages[before] - 1
         for back in range(1, int(gaps.max(initial=0)) + 1):
             wide = (gaps >= back).nonzero()[0]
@@ -83,7 +84,7 @@ class GapFiller:
             self._window[-back].append(_between(tracked[now[wide]], self._last[before[wide]], weights))
 
     def _remember(self, tracked: Faces) -> None:
-        kept = (self._ages <= self.max_gap) & ~np.isin(_ids(self._last), _ids(tracked))
+        kept = (self._ages <= self.max_gap) & ~np.isin(ids_of(self._last), ids_of(tracked))
         self._last = _joined([self._last[kept], tracked])
         self._ages = np.concatenate([self._ages[kept], np.zeros(len(tracked), np.int64)])
 
@@ -116,7 +117,3 @@ def _joined(parts: list[Faces]) -> Faces:
     """One frame; parts without faces have no say in which columns there are."""
     filled = [part for part in parts if len(part)]
     return Faces.concatenate(filled) if filled else parts[0]
-
-
-def _ids(faces: Faces) -> NDArray[np.int64]:
-    return np.zeros(0, np.int64) if faces.track_ids is None else faces.track_ids

@@ -11,9 +11,29 @@ import numpy as np
 
 from facedet_mm.errors import AnnotationError
 from facedet_mm.files import write_text
+from facedet_mm.formats import mot_lines
 from facedet_mm.structures import Faces
 
 _MAX_FRAME = 10**9
+
+
+def find_files(path: str | os.PathLike[str], kind: str = "MOTChallenge") -> list[Path]:
+    """The file, or the text files of the folder, sorted.
+
+    Args:
+        path: of either.
+        kind: what the files are, for the error.
+
+    Raises:
+        AnnotationError: there is no such file or folder, or no text file in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise AnnotationError(f"{path}: no such file or folder")
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    if not files:
+        raise AnnotationError(f"{path}: no .txt files; expected one {kind} file a video")
+    return files
 
 
 def read_detections(path: str | os.PathLike[str]) -> dict[int, Faces]:
@@ -81,16 +101,9 @@ def write_tracks(path: str | os.PathLike[str], frames: Iterable[tuple[int, Faces
     Raises:
         FaceDetError: the file can't be written.
     """
-    lines = []
+    lines: list[str] = []
     for frame, faces in frames:
-        if faces.track_ids is None:
-            continue
-        boxes = faces.boxes.astype(np.float64)
-        boxes[:, 2:] -= boxes[:, :2]
-        for track_id, (x, y, w, h), score in zip(
-            faces.track_ids.tolist(), boxes.tolist(), faces.scores.tolist(), strict=True
-        ):
-            if track_id >= 0:
-                lines.append(f"{frame},{track_id},{x:.2f},{y:.2f},{w:.2f},{h:.2f},{score:.2f},-1,-1,-1\n")
-    write_text(path, "".join(lines))
+        if faces.track_ids is not None:
+            lines += mot_lines(frame, faces[faces.track_ids >= 0], score_digits=2)
+    write_text(path, "".join(f"{line}\n" for line in lines))
     return len(lines)

@@ -75,6 +75,11 @@ class Tracks:
         return Faces(boxes, self.seen[:, 4], points, self.ids)
 
 
+def ids_of(faces: Faces) -> NDArray[np.int64]:
+    """(N,) the ids of what a tracker gave; none for a frame without faces, which may have no ids either."""
+    return np.zeros(0, np.int64) if faces.track_ids is None else faces.track_ids
+
+
 def seen_columns(faces: Faces, rows: NDArray[np.intp]) -> NDArray[np.float32]:
     """(N, 15) float32 for :attr:`Tracks.seen`; landmarks are NaN where the detector gives none."""
     seen = np.empty((len(rows), _SEEN), np.float32)

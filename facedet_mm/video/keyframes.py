@@ -11,6 +11,7 @@ from facedet_mm.errors import FaceDetError
 from facedet_mm.structures import Faces
 from facedet_mm.tracking.association import iou_matrix
 from facedet_mm.tracking.settings import TrackerSettings
+from facedet_mm.tracking.tracks import ids_of
 from facedet_mm.video.scene_cuts import SceneCutDetector
 
 __all__ = ["KeyframePolicy"]
@@ -94,9 +95,9 @@ class KeyframePolicy:
         Args:
             faces: with track ids; untracked ones (-1) are those that wait to be confirmed.
         """
-        ids = _ids(faces)
+        ids = ids_of(faces)
         tracked = faces[ids >= 0]
-        missed = ~np.isin(_ids(self._last), ids)
+        missed = ~np.isin(ids_of(self._last), ids)
         if (missed.any() or (faces.scores[ids < 0] >= _NEWCOMER).any()) and not self._confirming:
             self._wanted = 1
         elif self._adaptive:
@@ -106,14 +107,10 @@ class KeyframePolicy:
 
 def _needed(last: Faces, faces: Faces) -> int:
     """Frames from one detection to the next that these tracked faces and those a frame ago ask for."""
-    _, now, before = np.intersect1d(_ids(faces), _ids(last), return_indices=True)
+    _, now, before = np.intersect1d(ids_of(faces), ids_of(last), return_indices=True)
     boxes = faces.boxes.astype(np.float64)
     crowded = np.triu(iou_matrix(boxes.T, boxes.T) > _OVERLAP, 1).any()
     unclear = crowded or len(now) < len(faces) or bool((faces.scores < _SURE).any())
     moved, sizes = boxes[now] - last.boxes[before], np.sqrt(np.prod(boxes[now, 2:] - boxes[now, :2], axis=1))
     step = np.abs(moved).max(axis=1, initial=0) / np.maximum(sizes, 1)
     return int(np.clip(_DRIFT / max(step.max(initial=0), 1e-9), 1, _OFTEN if unclear else _LONGEST))
-
-
-def _ids(faces: Faces) -> NDArray[np.int64]:
-    return np.zeros(0, np.int64) if faces.track_ids is None else faces.track_ids

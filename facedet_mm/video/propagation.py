@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from facedet_mm.images import as_bgr
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import ByteTracker
+from facedet_mm.tracking.tracks import ids_of
 
 __all__ = ["Propagator"]
 
@@ -79,11 +80,11 @@ class Propagator:
             FaceDetError: the frame isn't later than the last one.
         """
         predicted, last = self._tracker.predict(frame), self._faces
-        loose = (_ids(last) < 0).nonzero()[0]
+        loose = (ids_of(last) < 0).nonzero()[0]
         faces = _joined(predicted, last[loose])
         if self._flow:
             before, self._grey = self._grey, _small_grey(image)
-            _, now, then = np.intersect1d(_ids(predicted), _ids(last), return_indices=True)
+            _, now, then = np.intersect1d(ids_of(predicted), ids_of(last), return_indices=True)
             now = np.concatenate([now, np.arange(len(predicted), len(faces))])
             then = np.concatenate([then, loose])
             if now.size and before.shape == self._grey.shape:
@@ -148,7 +149,3 @@ def _with_boxes(faces: Faces, rows: NDArray[np.intp], boxes: NDArray[np.float32]
 def _joined(a: Faces, b: Faces) -> Faces:
     """Faces of one frame; a part without faces has no say in which columns there are."""
     return Faces.concatenate([a, b]) if len(a) and len(b) else a if len(a) else b
-
-
-def _ids(faces: Faces) -> NDArray[np.int64]:
-    return np.zeros(0, np.int64) if faces.track_ids is None else faces.track_ids

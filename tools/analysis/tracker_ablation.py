@@ -20,7 +20,7 @@ from facedet_mm.errors import AnnotationError
 from facedet_mm.evaluation.tracking import score_tracks
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import PRESETS, ByteTracker
-from facedet_mm.tracking.mot import read_detections, write_tracks
+from facedet_mm.tracking.mot import find_files, read_detections, write_tracks
 
 _FACES = PRESETS["faces"]
 STUDIES = {
@@ -49,9 +49,7 @@ def main() -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """Prints HOTA, MOTA, IDF1, switched ids and tracks of each study."""
-    videos = {path.stem: read_detections(path) for path in sorted(args.det.glob("*.txt"))}
-    if not videos:
-        raise AnnotationError(f"{args.det}: no .txt files; expected one detection file a video")
+    videos = {path.stem: read_detections(path) for path in find_files(args.det, "detection")}
     print(f"{'settings':<26}{'fps':>6}  {'video':<12}{'HOTA':>8}{'MOTA':>8}{'IDF1':>8}{'switches':>10}{'tracks':>8}")
     with tempfile.TemporaryDirectory() as folder:
         for every in args.every:
