@@ -7,8 +7,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+
+from facedet_mm import download
 
 
 @dataclass
@@ -119,3 +122,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyServer]:
         yield running
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the zoo's files, and no waiting between tries; for the module that takes the name over."""
+    monkeypatch.setenv("FACEDET_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(download, "DELAYS", ())
+    return tmp_path / "home"

@@ -12,21 +12,14 @@ import flaky_server
 import pytest
 from flaky_server import FlakyServer
 
-from facedet_mm import download
 from facedet_mm.cli import main
 from facedet_mm.zoo import MODELS, Source, asset_path
 
 server = flaky_server.server
+home = flaky_server.home
 
 DATA = random.Random(0).randbytes(50_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FACEDET_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(download, "DELAYS", ())
-    return tmp_path / "home"
 
 
 @pytest.fixture

@@ -16,22 +16,15 @@ import flaky_server
 import pytest
 from flaky_server import FlakyServer
 
-from facedet_mm import download
 from facedet_mm.download import DownloadError
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.zoo import MODELS, Source, ZooModel, asset_path, cache_dir, cached_path, fetch, weights_path
 
 server = flaky_server.server
+home = flaky_server.home
 
 DATA = random.Random(0).randbytes(50_000)
 NAME = "scrfd_1g"
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FACEDET_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(download, "DELAYS", ())
-    return tmp_path / "home"
 
 
 @pytest.fixture

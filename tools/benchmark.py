@@ -20,13 +20,14 @@ import venv
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from facedet_mm.cli import guard
 from facedet_mm.errors import FaceDetError
 from facedet_mm.files import write_text
+from facedet_mm.images import write_image
+from facedet_mm.video.sources import open_source
 from facedet_mm.zoo import asset_path
 
 WORKER = Path(__file__).parent / "analysis" / "runtime_worker.py"
@@ -102,21 +103,22 @@ def choose(source: Path, limit: int, scratch: Path) -> list[Path]:
         found = sorted(path for path in source.rglob("*") if path.suffix.lower() in PICTURES)
         if not found:
             raise FaceDetError(f"--images {source}: no pictures in this folder")
-        return [found[i] for i in np.unique(np.linspace(0, len(found) - 1, limit).round().astype(int))]
-    capture = cv2.VideoCapture(str(source))
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    wanted = set(np.linspace(0, count - 1, limit).round().astype(int).tolist()) if count > 0 else set()
+        return [found[i] for i in evenly(len(found), limit)]
     pictures = []
-    for i in range(count):
-        done, frame = capture.read()
-        if not done:
-            break
-        if i in wanted:
-            pictures.append(scratch / f"{i:06d}.png")
-            cv2.imwrite(str(pictures[-1]), frame)
+    with open_source(source) as video:
+        wanted = evenly(video.info.total_frames or 0, limit)
+        for frame in video:
+            if frame.number - 1 in wanted:
+                pictures.append(scratch / f"{frame.number:06d}.png")
+                write_image(pictures[-1], frame.image)
     if not pictures:
-        raise FaceDetError(f"--images {source}: neither a folder of pictures nor a video that OpenCV reads")
+        raise FaceDetError(f"--images {source}: a video that doesn't say how long it is")
     return pictures
+
+
+def evenly(count: int, limit: int) -> list[int]:
+    """At most ``limit`` indices of ``count`` things, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, limit).round().astype(int)).tolist() if count else []
 
 
 def race(jobs: dict[str, tuple[Any, dict[str, Any]]], pictures: list[Path]) -> dict[str, list[float]]:

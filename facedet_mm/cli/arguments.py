@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import math
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -65,23 +65,21 @@ def positive(text: str) -> int:
 
 def fraction(text: str) -> float:
     """A number from 0 to 1, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
-    return value
+    return _number(text, 1.0, "from 0 to 1")
 
 
 def non_negative(text: str) -> float:
     """A finite number from 0 on, for argparse."""
+    return _number(text, sys.float_info.max, "from 0 on")
+
+
+def _number(text: str, largest: float, span: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 on, not {text!r}")
+    if not 0 <= value <= largest:
+        raise argparse.ArgumentTypeError(f"must be a number {span}, not {text!r}")
     return value
 
 
