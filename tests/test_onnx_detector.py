@@ -544,4 +544,4 @@ def test_memory_does_not_grow_over_ten_thousand_calls() -> None:
     # In a process of its own: in this one other tests' threads take and give back memory at the same time.
     command = [sys.executable, "-c", MEMORY, str(YUNET), str(asset_path("solvay_1927.jpg"))]
     grown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
-    assert float(grown) < 1
+    assert float(grown) < 2

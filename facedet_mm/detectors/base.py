@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.letterbox import InputSize, Letterbox, Normalization, check_input_size, make_blob
+from facedet_mm.detectors.letterbox import InputSize, Letterbox, Normalization, Workspace, check_input_size, make_blob
 from facedet_mm.detectors.views import View, check_tiles, merge_views, plan_views
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.images import load_image
@@ -26,8 +25,6 @@ InputSizes: TypeAlias = InputSize | list[InputSize]
 """One :data:`InputSize`, or a list of them: all are run and their faces merged."""
 
 _BATCH = 8
-_KEPT = 3 * 640 * 640
-"""Values of a blob that a thread keeps the memory for."""
 
 
 class Detector(Protocol):
@@ -122,7 +119,7 @@ class LetterboxDetector(ABC):
         self.max_faces = max_faces
         self.tiles = check_tiles(tiles)
         self._network = network
-        self._of_thread = threading.local()
+        self._workspace = Workspace()
         self.input_size = input_size
 
     @property
@@ -179,16 +176,9 @@ class LetterboxDetector(ABC):
             for batch in (group[i : i + step] for i in range(0, len(group), step)):
                 fitted = [views[i][1].letterbox for i in batch]
                 crops = [views[i][1].crop(views[i][0]) for i in batch]
-                blob = make_blob(crops, fitted, self._network.normalization, self._memory())
+                blob = make_blob(crops, fitted, self._network.normalization, self._workspace)
                 found.update(zip(batch, self._find(blob, fitted), strict=True))
         return [found[i] for i in range(len(views))]
-
-    def _memory(self) -> NDArray[np.float32]:
-        """Where this thread makes its blobs, one after the other."""
-        if not hasattr(self._of_thread, "memory"):
-            self._of_thread.memory = np.empty(_KEPT, np.float32)
-        memory: NDArray[np.float32] = self._of_thread.memory
-        return memory
 
     def _best(self, plan: Sequence[View], found: Sequence[Faces]) -> Faces:
         faces = found[0] if len(plan) == 1 else merge_views(plan, found, self.iou_thr)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -151,29 +152,35 @@ def decode(
         pixels of the input, unclipped.
     """
     scores = _scores(head, outputs)
-    rows = np.flatnonzero(scores > score_thr)
-    sizes = [len(outputs[level.boxes]) for level in head.levels]
-    ends = np.cumsum(sizes)
-    of_level = np.searchsorted(ends, rows, side="right")
-    local = rows - (ends - sizes)[of_level]
-    strides = np.array([level.stride for level in head.levels])[of_level]
-    y, x = np.divmod(local // head.num_anchors, width // strides)
-    cells = np.array([x, y], np.float32).T
-    scale = strides.astype(np.float32)[:, None]
-    cuts = [0, *np.searchsorted(rows, ends)]
+    rows = (scores > score_thr).nonzero()[0]
+    sizes = tuple(len(outputs[level.boxes]) for level in head.levels)
+    cells = _cells(tuple(level.stride for level in head.levels), sizes, head.num_anchors, width)[rows]
+    corners, scale = cells[:, :2], cells[:, 2:]
+    ends = list(accumulate(sizes))
+    cuts = [0, *rows.searchsorted(ends)]
+    local = [rows[a:b] - (end - size) for a, b, end, size in zip(cuts, cuts[1:], ends, sizes, strict=False)]
 
     def gather(indices: Iterable[int]) -> NDArray[np.float32]:
-        parts = zip(indices, pairwise(cuts), strict=True)
-        return np.concatenate([outputs[index][local[start:stop]] for index, (start, stop) in parts])
+        return np.concatenate([outputs[index][of_level] for index, of_level in zip(indices, local, strict=True)])
 
     decode_boxes = _scrfd_boxes if head.family == "scrfd" else _yunet_boxes
-    boxes = decode_boxes(cells, gather(level.boxes for level in head.levels)) * scale
+    boxes = decode_boxes(corners, gather(level.boxes for level in head.levels)) * scale
     found = np.minimum(scores[rows], 1)
     landmark_outputs = [level.landmarks for level in head.levels if level.landmarks is not None]
     if not landmark_outputs:
         return boxes, found, None
     landmarks = gather(landmark_outputs).reshape(-1, 5, 2)
-    return boxes, found, (landmarks + cells[:, None]) * scale[:, None]
+    return boxes, found, (landmarks + corners[:, None]) * scale[:, None]
+
+
+@lru_cache(maxsize=16)
+def _cells(strides: tuple[int, ...], sizes: tuple[int, ...], num_anchors: int, width: int) -> NDArray[np.float32]:
+    """(rows, 3): column and line of the cell of each anchor, and its stride."""
+    levels = list[NDArray[np.float32]]()
+    for stride, size in zip(strides, sizes, strict=True):
+        y, x = np.divmod(np.arange(size) // num_anchors, width // stride)
+        levels.append(np.stack([x, y, np.full(size, stride)], axis=1).astype(np.float32))
+    return np.concatenate(levels)
 
 
 def _scores(head: Head, outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -18,6 +19,8 @@ InputSize: TypeAlias = int | tuple[int, int] | Literal["auto", "original"]
 
 _AUTO_SIDE = 640
 _AUTO_MARGIN = 32
+_KEPT = 3 * 640 * 640
+"""Values that a workspace keeps memory for."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,22 @@ class Normalization:
         object.__setattr__(self, "tables", tuple(tables))
 
 
+class Workspace(threading.local):
+    """Memory that each thread keeps from one picture to the next: fresh memory costs a tenth of the time."""
+
+    def __init__(self) -> None:
+        self._kept = dict[str, NDArray[Any]]()
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+        """An array with any values, which may be those of the array that was last asked for by this ``name``."""
+        size = math.prod(shape)
+        if size > _KEPT:
+            return np.empty(shape, dtype)
+        if name not in self._kept:
+            self._kept[name] = np.empty(_KEPT, dtype)
+        return self._kept[name][:size].reshape(shape)
+
+
 def check_input_size(size: Any, divisor: int = 32) -> InputSize:
     """Gives ``size`` as an :data:`InputSize`.
 
@@ -105,7 +124,7 @@ def make_blob(
     images: Sequence[NDArray[np.uint8]],
     boxes: Sequence[Letterbox],
     normalization: Normalization,
-    memory: NDArray[np.float32] | None = None,
+    workspace: Workspace | None = None,
 ) -> NDArray[np.float32]:
     """The network's input for pictures that share one canvas: (N, 3, H, W) float32, padding exactly 0.
 
@@ -116,24 +135,23 @@ def make_blob(
         images: what each box was planned for.
         boxes: of one canvas.
         normalization: of the network.
-        memory: (M,) where to put it if it is large enough: fresh memory costs a tenth of the time.
+        workspace: what the blob is made in; there it lies until this thread makes the next one.
     """
+    workspace = workspace or Workspace()
     width, height = boxes[0].canvas
-    shape = len(images), 3, height, width
-    size = math.prod(shape)
-    fits = memory is not None and memory.size >= size
-    blob = memory[:size].reshape(shape) if memory is not None and fits else np.empty(shape, np.float32)
+    blob = workspace.array("blob", (len(images), 3, height, width), np.float32)
     for planes, image, box in zip(blob, images, boxes, strict=True):
-        planes[:, box.resized[1] :] = 0
-        planes[:, : box.resized[1], box.resized[0] :] = 0
-        same = box.resized == box.picture
-        channels = cv2.split(image if same else cv2.resize(image, box.resized, interpolation=cv2.INTER_LINEAR))
-        for plane, channel, table in zip(
-            planes[:, : box.resized[1], : box.resized[0]],
-            reversed(channels) if normalization.to_rgb else channels,
-            normalization.tables,
-            strict=True,
-        ):
+        width, height = box.resized
+        planes[:, height:] = 0
+        planes[:, :height, width:] = 0
+        if box.resized != box.picture:
+            resized = workspace.array("resized", (height, width, 3), np.uint8)
+            image = cv2.resize(image, box.resized, dst=resized, interpolation=cv2.INTER_LINEAR)
+        channels = list(workspace.array("channels", (3, height, width), np.uint8))
+        cv2.split(image, channels)
+        if normalization.to_rgb:
+            channels.reverse()
+        for plane, channel, table in zip(planes[:, :height, :width], channels, normalization.tables, strict=True):
             if table is None:
                 np.copyto(plane, channel)
             else:

@@ -15,9 +15,7 @@ _BLOCK = 2048
 _PAIRS = 1 << 16
 """Pairs compared at a time: their columns fit in the cache."""
 _FEW = 64
-"""Up to so many boxes, comparing all pairs costs less than finding the close ones."""
-_WORSE, _BETTER = np.tril_indices(_FEW, -1)
-"""All pairs; those among the first n boxes are the first n (n - 1) / 2."""
+"""Up to so many boxes, comparing all with all costs less than finding the close ones."""
 
 
 def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float) -> NDArray[np.intp]:
@@ -34,9 +32,11 @@ def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float)
     Returns:
         (K,) indices of the kept boxes, by descending score.
     """
-    order: NDArray[np.intp] = np.argsort(-scores, kind="stable")
+    order: NDArray[np.intp] = (-scores).argsort(kind="stable")
     if len(order) < 2:
         return order
+    if len(order) <= _FEW:
+        return order[_survivors_of_few(boxes[order], iou_thr)]
     columns = _columns(boxes[order])
     alive: NDArray[np.intp] = np.arange(len(order))
     kept: list[NDArray[np.intp]] = []
@@ -48,6 +48,24 @@ def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float)
             alive = alive[~_covered(columns[:, best], columns[:, alive], iou_thr)]
     result: NDArray[np.intp] = order[np.concatenate(kept)]
     return result
+
+
+def _survivors_of_few(boxes: NDArray[np.float32], iou_thr: float) -> list[int]:
+    """Which of the boxes, best first, no better survivor overlaps: all are compared with all."""
+    x1, y1, x2, y2 = boxes.T
+    area = (x2 - x1) * (y2 - y1)
+    width = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
+    height = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
+    overlap = np.maximum(width, 0) * np.maximum(height, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        above = overlap / (area[:, None] + area - overlap) > iou_thr
+    survivors = list[int]()
+    dropped = np.zeros(len(boxes), bool)
+    for i in range(len(boxes)):
+        if not dropped[i]:
+            survivors.append(i)
+            dropped |= above[i]
+    return survivors
 
 
 def _columns(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -78,13 +96,9 @@ def _survivors(columns: NDArray[np.float32], iou_thr: float) -> NDArray[np.bool_
 
 def _overlapping_among(columns: NDArray[np.float32], iou_thr: float) -> Pairs:
     """Pairs (better, worse) of an IoU above ``iou_thr``; the boxes come best first."""
-    count = columns.shape[1]
-    if count <= _FEW:
-        pairs = slice(count * (count - 1) // 2)
-        return _above(columns, _BETTER[pairs], columns, _WORSE[pairs], iou_thr)
     along = np.argsort(columns[0])
     in_line = columns[:, along]
-    parts = list(_overlapping(in_line, in_line, np.arange(1, count + 1), iou_thr))
+    parts = list(_overlapping(in_line, in_line, np.arange(1, len(along) + 1), iou_thr))
     i, j = (along[np.concatenate(side)] for side in zip(*parts, strict=True))
     return np.minimum(i, j), np.maximum(i, j)
 
