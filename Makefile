@@ -37,7 +37,9 @@ $(VENV)/.train: $(VENV)/.core | compiler
 	@echo "facedet-mm: adding PyTorch, MMDetection and the test tools; compiling mmcv takes ten to twenty minutes once"
 	@$(PIP) "$(TORCH)" "setuptools<81" wheel ninja psutil
 	@$(PIP) --no-build-isolation "$(MMCV)"
-	@$(PIP) --editable ".[train,dev]"
+	@$(PIP) --editable ".[train,dev,mmdeploy]"
+	@# its pins are of 2023 and would take onnx years back, and its mmengine would replace the maintained one
+	@$(PIP) --no-deps mmdeploy==1.3.1
 	@# mmdet brings the OpenCV build without windows, whose files hide those of the one with windows
 	@$(BIN)/python -m pip uninstall --quiet --yes opencv-python-headless 2>/dev/null
 	@$(PIP) --force-reinstall --no-deps "$$($(BIN)/python -m pip freeze | grep '^opencv-python==')"

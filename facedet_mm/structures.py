@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facedet_mm.errors import FaceDetError, MissingDependencyError
+from facedet_mm.errors import FaceDetError
+from facedet_mm.features import missing_dependency
 
 if TYPE_CHECKING:
     import supervision
@@ -262,9 +263,7 @@ class Faces:
         try:
             from supervision import Detections
         except ImportError as error:
-            raise MissingDependencyError(
-                f"to_supervision needs supervision: pip install supervision ({error})"
-            ) from error
+            raise missing_dependency("to_supervision needs supervision", "supervision", error) from error
         data: dict[str, Any] = {"class_name": np.full(len(self), "face")}
         if self.landmarks is not None:
             data["landmarks"] = self.landmarks.copy()

@@ -119,7 +119,7 @@ def test_without_matplotlib_the_error_says_what_to_install(
 
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
     assert main(["eval", *sample[:2], "--plot", "curves.png"]) == 1
-    assert "pip install facedet-mm[plot]" in capsys.readouterr().err
+    assert "pip install 'facedet-mm[plot]'" in capsys.readouterr().err
 
 
 def test_a_missing_prediction_file_is_an_error_unless_allowed(sample: tuple, tmp_path: Path, capsys: Any) -> None:

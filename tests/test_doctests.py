@@ -16,9 +16,11 @@ import pytest
 from facedet_mm.errors import MissingDependencyError
 
 PACKAGE = Path(__file__).resolve().parents[1] / "facedet_mm"
-TRAINING_HALF = ("models", "datasets", "engine", "apis", "deploy", "configs")
+TRAINING_HALF = ("models", "datasets", "engine", "apis", "search", "deploy", "configs")
 OPTIONAL = ("supervision", "openvino", "av", "matplotlib")
 """Packages that modules or examples use and an installation need not have."""
+OF_GPUS = ("tensorrt", "cuda")
+"""Likewise, of modules only: the names are also words of other examples' texts."""
 
 WITHOUT_EXAMPLE = {
     "facedet_mm.evaluation.SettingResult",
@@ -53,7 +55,7 @@ def load(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name in OPTIONAL:
+        if error.name in (*OPTIONAL, *OF_GPUS):
             pytest.skip(f"NEEDS {error.name}")
         raise
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
-from facedet_mm.errors import MissingDependencyError
+from facedet_mm.features import missing_dependency
 from facedet_mm.images import read_image
 from facedet_mm.zoo import asset_path
 
@@ -32,7 +32,7 @@ def main() -> int:
     try:
         from facedet_mm.apis.convert import TOLERANCE, convert
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"{error.name} is needed: pip install 'facedet-mm[train]'") from error
+        raise missing_dependency("reading checkpoints needs PyTorch and MMDetection", "train", error) from error
 
     result = convert(args.src, args.dst, image, args.reference)
     print(f"{args.src.name}: {result.model}")

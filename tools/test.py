@@ -14,11 +14,12 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
+from facedet_mm.features import missing_dependency
 
 try:
     from facedet_mm.apis import runner as runs
 except ModuleNotFoundError as error:
-    sys.exit(f"test: error: {error.name} is needed: pip install 'facedet-mm[train]'")
+    sys.exit(f"test: error: {missing_dependency('testing needs PyTorch and MMDetection', 'train', error)}")
 
 
 def main() -> int:

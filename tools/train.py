@@ -13,11 +13,12 @@ import argparse
 import sys
 
 from facedet_mm.cli import guard
+from facedet_mm.features import missing_dependency
 
 try:
     from facedet_mm.apis import runner as runs
 except ModuleNotFoundError as error:
-    sys.exit(f"train: error: {error.name} is needed: pip install 'facedet-mm[train]'")
+    sys.exit(f"train: error: {missing_dependency('training needs PyTorch and MMDetection', 'train', error)}")
 
 
 def main() -> int:
@@ -36,7 +37,7 @@ def main() -> int:
     if args.auto_scale_lr:
         runs.scale_learning_rate(config)
     runs.choose_checkpoint(config, args.resume)
-    runs.build_runner(config).train()
+    runs.build_runner(config, training=True).train()
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from facedet_mm.errors import ModelError
+from facedet_mm.apis.checks import check_neck, check_parts
+from facedet_mm.errors import FaceDetError, ModelError
 
 
 def load_config(path: str | os.PathLike[str]) -> Config:
@@ -33,7 +35,8 @@ def build_model(config: str | os.PathLike[str] | Config) -> nn.Module:
     """The detector that a config describes, with random weights.
 
     Raises:
-        ModelError: the config can't be read, has no ``model``, or the model can't be built from it.
+        ModelError: the config can't be read, has no ``model``, or the model can't be built from it: widths, levels,
+            strides or classes that don't fit are named with what would be right.
     """
     cfg = config if isinstance(config, Config) else load_config(config)
     name = cfg.filename or "config"
@@ -41,7 +44,12 @@ def build_model(config: str | os.PathLike[str] | Config) -> nn.Module:
         raise ModelError(f"{name}: the config has no `model`")
     init_default_scope(cfg.get("default_scope", "mmdet"))
     try:
-        model: Any = MODELS.build(cfg.model)
+        check_neck(cfg.model.get("neck") or {})
+        # detectors write into the dict that they are built from
+        model: Any = MODELS.build(copy.deepcopy(cfg.model))
+        check_parts(model)
+    except FaceDetError as error:
+        raise ModelError(f"{name}: {error}") from error
     except Exception as error:
         raise ModelError(f"{name}: the model cannot be built ({type(error).__name__}: {error})") from error
     return model

@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 
 from facedet_mm.apis.build import build_model, load_config
 from facedet_mm.apis.checkpoint import load_checkpoint, load_weights
+from facedet_mm.apis.checks import check_landmarks
 from facedet_mm.engine.storage import latest_checkpoint
 from facedet_mm.errors import ModelError, TrainingError
 
@@ -103,8 +104,21 @@ def use_amp(config: Config) -> None:
     config.optim_wrapper.setdefault("loss_scale", "dynamic")
 
 
-def build_runner(config: Config) -> Runner:
-    """The Runner of a config; what it loads is checked first to be nothing but weights and numbers."""
+def build_runner(config: Config, training: bool = False) -> Runner:
+    """The Runner of a config; what it loads is checked first to be nothing but weights and numbers.
+
+    Args:
+        config: What :func:`run_config` gives.
+        training: Whether it is to train; then the annotations must have what the model learns.
+
+    Raises:
+        ModelError: the model can't be built, its parts don't fit each other, or the checkpoint can't be loaded.
+        TrainingError: the model learns landmarks, and the annotations have none.
+        AnnotationError: the annotations are missing or malformed.
+    """
+    build_model(config)
+    if training:
+        check_landmarks(config)
     if config.get("load_from"):
         load_checkpoint(config.load_from)
     return RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)

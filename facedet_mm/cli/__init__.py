@@ -17,8 +17,12 @@ COMMANDS = {
     "video": "find and follow faces in videos, cameras and streams",
     "bench": "time a model on this machine",
     "eval": "score a folder of WIDER FACE predictions",
+    "robustness": "score a model on blurred, dark, noisy and half hidden WIDER FACE pictures",
+    "report": "show runs on one page: curves, recall, misses, false alarms",
     "track-eval": "score tracks by HOTA, MOTA and IDF1",
+    "export": "turn a checkpoint into an ONNX file",
     "models": "list, describe and fetch models",
+    "doctor": "check the installation and say what mends it",
     "completion": "print a shell's completion script",
 }
 """Command → one line of help; the command ``x`` lives in ``facedet_mm.cli.x``, imported only when asked for."""

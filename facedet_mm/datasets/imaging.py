@@ -143,19 +143,3 @@ def _turn_hue(planes: Planes, degrees: float, channels: Sequence[int]) -> None:
 def _extremes(planes: Planes) -> tuple[Planes, Planes]:
     blue, green, red = planes
     return np.maximum(np.maximum(blue, green), red), np.minimum(np.minimum(blue, green), red)
-
-
-def darken(image: Image, gamma: float) -> Image:
-    """The picture as 255 · (v / 255)^gamma; a ``gamma`` above 1 darkens."""
-    return cv2.LUT(image, np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8))
-
-
-def blur(image: Image, sigma: float) -> Image:
-    """Gaussian blur with the standard deviation ``sigma`` in pixels."""
-    return cv2.GaussianBlur(image, (0, 0), sigma)
-
-
-def recompress(image: Image, quality: int) -> Image:
-    """The picture after JPEG compression with ``quality`` from 1 to 100."""
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)

@@ -32,7 +32,7 @@ class WiderFaceDataset(BaseDetDataset):
             published training does.
 
     Raises:
-        AnnotationError: the annotation file or pictures are missing, or a line is malformed.
+        AnnotationError: the annotation file or pictures are missing, a line is malformed, or no picture is left.
     """
 
     METAINFO = {"classes": ("face",), "palette": [(0, 200, 80)]}
@@ -68,7 +68,13 @@ class WiderFaceDataset(BaseDetDataset):
         """Applies ``filter_cfg``; in test mode every picture stays, as the metric expects them all."""
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
             return self.data_list
-        return [picture for picture in self.data_list if not picture["faces"]["ignore_flag"].all()]
+        pictures = [picture for picture in self.data_list if not picture["faces"]["ignore_flag"].all()]
+        if not pictures:
+            raise AnnotationError(
+                f"none of the {len(self.data_list)} pictures of {self.ann_file} has a face that counts, so there is "
+                "nothing to train on: every face is marked invalid or has no area, or it is the wrong file"
+            )
+        return pictures
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """One picture with its ``instances``; made on demand, as half a million small lists load slowly."""

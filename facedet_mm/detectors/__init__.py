@@ -11,6 +11,7 @@ from facedet_mm.detectors.base import Detector, Image, InputSizes
 from facedet_mm.detectors.letterbox import InputSize
 from facedet_mm.detectors.onnx import OnnxDetector
 from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
+from facedet_mm.features import missing_dependency
 from facedet_mm.zoo import config_path, find_model, weights_path
 
 __all__ = ["Detector", "Image", "InputSize", "InputSizes", "OnnxDetector", "build_detector"]
@@ -34,9 +35,9 @@ def build_detector(
     Args:
         model: a name of the zoo (``facedet_mm.zoo.MODELS``), an ``.onnx`` file, or a ``.py`` config of MMDetection.
         weights: an ``.onnx`` or ``.pth`` file, for a zoo name without a bundled file or a config.
-        device: for ONNX ``'cpu'``, ``'openvino'`` (the fastest on a CPU), ``'cuda'``, ``'cuda:1'``, ``'tensorrt'``,
-            ``'coreml'``, ``'directml'``; for PyTorch its own names. ``None`` is the CPU for ONNX and the best there
-            is for PyTorch.
+        device: for ONNX ``'cpu'``, ``'openvino'`` (the fastest on a CPU), ``'cuda'``, ``'cuda:1'``, ``'tensorrt'``
+            (in ONNX Runtime), ``'trt'`` and ``'trt:1'`` (TensorRT itself), ``'coreml'``, ``'directml'``; for PyTorch
+            its own names. ``None`` is the CPU for ONNX and the best there is for PyTorch.
         score_thr: only faces with a score above it come out.
         iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
         input_size: what the network sees: an int (square), (width, height), ``'auto'``, ``'original'`` or a list of
@@ -80,13 +81,33 @@ def build_detector(
 
 def _file_detector(path: str | os.PathLike[str], threads: int | None, options: dict[str, Any]) -> Detector:
     kind, _, device = (options["device"] or "cpu").partition(":")
+    if kind == "trt":
+        return _tensorrt_detector(path, device, threads, options)
     if kind != "openvino":
         return OnnxDetector(path, threads=threads, **options)
     try:
         module = importlib.import_module("facedet_mm.detectors.openvino")
     except ImportError as error:
-        raise MissingDependencyError(f"device 'openvino': pip install 'facedet-mm[openvino]' ({error})") from error
+        raise missing_dependency("device 'openvino'", "openvino", error) from error
     return cast(Detector, module.OpenVinoDetector(path, threads=threads, **{**options, "device": device or "cpu"}))
+
+
+def _tensorrt_detector(
+    path: str | os.PathLike[str], gpu: str, threads: int | None, options: dict[str, Any]
+) -> Detector:
+    if threads is not None:
+        raise FaceDetError("threads is for networks that run on the CPU; device 'trt' has none there")
+    if not (gpu or "0").isdigit():
+        raise FaceDetError(f"device 'trt' takes the number of a GPU, as 'trt:1', not 'trt:{gpu}'")
+    try:
+        module = importlib.import_module("facedet_mm.detectors.tensorrt")
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"device 'trt' is TensorRT itself: pip install 'facedet-mm[tensorrt]' ({error}); "
+            "device 'tensorrt' is ONNX Runtime's way to it"
+        ) from error
+    others = {name: value for name, value in options.items() if name != "device"}
+    return cast(Detector, module.TensorRTDetector(path, gpu=int(gpu or 0), **others))
 
 
 def _torch_detector(
@@ -96,9 +117,7 @@ def _torch_detector(
     try:
         module = importlib.import_module("facedet_mm.apis.torch_detector")
     except ImportError as error:
-        raise MissingDependencyError(
-            f"a .pth checkpoint runs in PyTorch and MMDetection: pip install 'facedet-mm[train]' ({error})"
-        ) from error
+        raise missing_dependency("a .pth checkpoint runs in PyTorch and MMDetection", "train", error) from error
     return cast(Detector, module.TorchDetector(config, weights, **options))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.base import InputSizes
-from facedet_mm.detectors.session import EXPECTED, SessionDetector, check_file
+from facedet_mm.detectors.session import EXPECTED, OPTIONS, SessionDetector, check_file, input_size_of, is_input
 from facedet_mm.errors import MissingDependencyError, ModelError
 
 _ERRORS_ONLY = 3
@@ -104,21 +105,29 @@ class OrtSession:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         described = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
         first = inputs[0]
-        if len(inputs) != 1 or first.type != "tensor(float)" or len(first.shape) != 4 or first.shape[1] != 3:
+        self.input_shape = _sides(first.shape)
+        known = first.type in ("tensor(float)", "tensor(uint8)")
+        if len(inputs) != 1 or not known or not is_input(self.input_shape, first.type == "tensor(uint8)"):
             raise ModelError(f"{path} is no face detector: its input is {described}; {EXPECTED}")
         self._input_name = first.name
         self._output_names = [output.name for output in outputs]
-        self.input_shape = _sides(first.shape)
         self.output_shapes = [_sides(output.shape) for output in outputs]
+        free = {value.name for value in self._session.get_overridable_initializers()}
+        self.options = OPTIONS & free
         self.metadata = str(self._session.get_modelmeta().custom_metadata_map.get("facedet_mm", ""))
 
-    def run(self, blob: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def run(self, blob: NDArray[Any]) -> list[NDArray[np.float32]]:
         """See :meth:`Session.run <facedet_mm.detectors.session.Session.run>`."""
+        return self.run_with(blob, {})
+
+    def run_with(self, blob: NDArray[Any], values: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """See :class:`~facedet_mm.detectors.session.AdjustableSession`."""
         try:
-            outputs: list[NDArray[np.float32]] = self._session.run(self._output_names, {self._input_name: blob})
+            outputs: list[NDArray[np.float32]] = self._session.run(
+                self._output_names, {self._input_name: blob, **values}
+            )
         except Exception as error:  # ONNX Runtime's errors have no common base
-            size = f"{blob.shape[3]} x {blob.shape[2]}"
-            raise ModelError(f"{self.path} fails on a {size} input: {error}; {EXPECTED}") from error
+            raise ModelError(f"{self.path} fails on a {input_size_of(blob)} input: {error}; {EXPECTED}") from error
         return outputs
 
 

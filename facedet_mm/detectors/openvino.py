@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.base import InputSizes
-from facedet_mm.detectors.session import EXPECTED, SessionDetector, check_file
+from facedet_mm.detectors.session import EXPECTED, OPTIONS, SessionDetector, check_file, input_size_of, is_input
 from facedet_mm.errors import ModelError
 
 Precision = Literal["bf16", "f16", "f32"]
@@ -76,11 +77,13 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise ModelError(f"{path} is no ONNX or OpenVINO file, or a damaged one: {error}; {EXPECTED}") from error
         self.input_shape = _sides(model.inputs[0]) if len(model.inputs) == 1 else ()
-        if len(self.input_shape) != 4 or self.input_shape[1] != 3 or model.inputs[0].element_type != ov.Type.f32:
+        kind = model.inputs[0].element_type
+        if kind not in (ov.Type.f32, ov.Type.u8) or not is_input(self.input_shape, kind == ov.Type.u8):
             described = ", ".join(str(i) for i in model.inputs)
             raise ModelError(f"{path} is no face detector: its input is {described}; {EXPECTED}")
         self.output_shapes = [_sides(output) for output in model.outputs]
         self.metadata = _metadata(model)
+        self.options = _free_options(model)
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if precision:
             options["INFERENCE_PRECISION_HINT"] = precision
@@ -92,16 +95,20 @@ class OpenVinoSession:
             raise ModelError(f"{path} does not run on OpenVINO's {device!r}: {error}") from error
         self._of_thread = threading.local()
 
-    def run(self, blob: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def run(self, blob: NDArray[Any]) -> list[NDArray[np.float32]]:
         """See :meth:`Session.run <facedet_mm.detectors.session.Session.run>`."""
+        return self.run_with(blob, {})
+
+    def run_with(self, blob: NDArray[Any], values: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """See :class:`~facedet_mm.detectors.session.AdjustableSession`."""
         if not hasattr(self._of_thread, "request"):
             self._of_thread.request = self._compiled.create_infer_request()
         try:
             # The outputs are views of the request's memory: used up before this thread's next run.
-            result = self._of_thread.request.infer({0: blob}, share_inputs=True, share_outputs=True)
+            inputs: dict[Any, NDArray[Any]] = {0: blob, **values}
+            result = self._of_thread.request.infer(inputs, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
-            size = f"{blob.shape[3]} x {blob.shape[2]}"
-            raise ModelError(f"{self.path} fails on a {size} input: {error}; {EXPECTED}") from error
+            raise ModelError(f"{self.path} fails on a {input_size_of(blob)} input: {error}; {EXPECTED}") from error
         return [result[i] for i in range(len(self.output_shapes))]
 
 
@@ -118,3 +125,21 @@ def _metadata(model: Any) -> str:
         if model.has_rt_info(place):
             return str(model.get_rt_info(place).value)
     return ""
+
+
+def _free_options(model: Any) -> frozenset[str]:
+    """Turns what the NMS in a graph depends on, which OpenVINO takes for constants, into inputs."""
+    operations = {op.get_friendly_name(): op for op in model.get_ops()}
+    nodes = [op for op in operations.values() if op.get_type_name() == "NonMaxSuppression"]
+    content = operations.get("content_size")
+    if len(nodes) != 1 or nodes[0].get_input_size() < 5 or content is None:
+        return frozenset()
+    users = {"iou_thr": [nodes[0].input(3)], "score_thr": [nodes[0].input(4)]}
+    users["content_size"] = list(content.output(0).get_target_inputs())
+    for name, inputs in users.items():
+        parameter = ov.opset13.parameter([-1, 2] if name == "content_size" else [1], np.float32, name)
+        parameter.output(0).set_names({name})
+        for user in inputs:
+            user.replace_source_output(parameter.output(0))
+        model.add_parameters([parameter])
+    return OPTIONS

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.base import InputSizes, LetterboxDetector, NetworkInput
 from facedet_mm.detectors.decode import Head, recognise, to_faces
-from facedet_mm.detectors.letterbox import Letterbox
+from facedet_mm.detectors.decoded import DecodedHead, check_fixed_thresholds, recognise_decoded, select_faces
+from facedet_mm.detectors.letterbox import Letterbox, Normalization
+from facedet_mm.detectors.pixels import padding_of, to_pixels
 from facedet_mm.errors import ModelError
 from facedet_mm.structures import Faces
 
 EXPECTED = "expected an SCRFD or YuNet file: a float (N, 3, H, W) input and, for each stride, score and box outputs"
-_PROBE_SIDE = 128
+OPTIONS = frozenset({"score_thr", "iou_thr", "content_size"})
+"""Inputs of a file with NMS inside that may be left out: its thresholds, (1,) float32, and the sizes (width, height)
+of the pictures in the input, (N, 2) float32."""
+_PROBE = (128, 128)
 
 
 class Session(Protocol):
@@ -25,7 +30,7 @@ class Session(Protocol):
 
     Attributes:
         path: the file.
-        input_shape: (N, 3, H, W); ``None`` where a side is free.
+        input_shape: (N, 3, H, W) of float32, or (N, H, W, 3) of uint8 BGR; ``None`` where a side is free.
         output_shapes: likewise.
         metadata: what the file says of itself under the key ``facedet_mm``, JSON.
     """
@@ -35,8 +40,8 @@ class Session(Protocol):
     output_shapes: list[tuple[int | None, ...]]
     metadata: str
 
-    def run(self, blob: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
-        """All outputs for an input (N, 3, H, W); may be called from several threads.
+    def run(self, blob: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
+        """All outputs for an input of ``input_shape``; may be called from several threads.
 
         Raises:
             ModelError: the runtime can't.
@@ -44,8 +49,30 @@ class Session(Protocol):
         ...
 
 
+@runtime_checkable
+class AdjustableSession(Session, Protocol):
+    """A session in which the NMS inside a file takes other values than its own.
+
+    Attributes:
+        options: those of :data:`OPTIONS` that the file takes.
+    """
+
+    options: frozenset[str]
+
+    def run_with(self, blob: NDArray[Any], values: Mapping[str, NDArray[np.float32]]) -> Sequence[NDArray[np.float32]]:
+        """As :meth:`run`, with values for some of ``options``."""
+        ...
+
+
 class SessionDetector(LetterboxDetector):
-    """Finds faces with a model file; the runtimes differ in how they open and run it."""
+    """Finds faces with a model file; the runtimes differ in how they open and run it.
+
+    Args:
+        session: the opened file.
+        score_thr, iou_thr, input_size, max_faces, tiles: as for
+            :class:`~facedet_mm.detectors.base.LetterboxDetector`.
+        probe: (width, height) of an input that the session takes, where it takes several.
+    """
 
     def __init__(
         self,
@@ -55,25 +82,50 @@ class SessionDetector(LetterboxDetector):
         input_size: InputSizes,
         max_faces: int | None,
         tiles: int | tuple[int, int] | None,
+        probe: tuple[int, int] = _PROBE,
     ) -> None:
         self._session = session
-        batch, _, height, width = session.input_shape
+        self._pixels = _takes_pixels(session)
+        batch, height, width = (session.input_shape[i] for i in ((0, 1, 2) if self._pixels else (0, 2, 3)))
         fixed_size = (width, height) if width is not None and height is not None else None
-        self._head = _recognise(session, fixed_size)
+        self._metadata = _metadata(session)
+        self._head = _recognise(session, fixed_size, self._metadata, probe)
+        self._padding = padding_of(self._head.normalization)
+        decoded = isinstance(self._head, DecodedHead)
         network = NetworkInput(
             str(session.path),
-            self._head.normalization,
+            Normalization(self._padding, (1, 1, 1), False) if self._pixels else self._head.normalization,
             self._head.divisor,
             fixed_size,
-            batches=batch is None and all(len(shape) == 3 for shape in session.output_shapes),
+            batches=batch is None and (decoded or all(len(shape) == 3 for shape in session.output_shapes)),
         )
         super().__init__(network, score_thr, iou_thr, input_size, max_faces, tiles)
 
     def _find(self, blob: NDArray[np.float32], boxes: Sequence[Letterbox]) -> Iterable[Faces]:
-        outputs = self._session.run(blob)
+        values: NDArray[Any] = to_pixels(blob, self._padding) if self._pixels else blob
+        if isinstance(self._head, DecodedHead):
+            outputs = self._run_nms(values, boxes)
+            for i, box in enumerate(boxes):
+                of_view = [output[i] for output in outputs]
+                yield select_faces(self._head, of_view, box, self.score_thr, self.iou_thr)
+            return
+        outputs = self._session.run(values)
         for i, box in enumerate(boxes):
             of_view = [output[i] if output.ndim == 3 else output for output in outputs]
             yield to_faces(self._head, of_view, box, self.score_thr, self.iou_thr)
+
+    def _run_nms(self, blob: NDArray[Any], boxes: Sequence[Letterbox]) -> Sequence[NDArray[np.float32]]:
+        """Runs a file that may have NMS inside, with this detector's thresholds."""
+        session = self._session
+        if not isinstance(session, AdjustableSession) or not session.options:
+            check_fixed_thresholds(str(session.path), self._metadata, self.score_thr, self.iou_thr)
+            return session.run(blob)
+        values = {
+            "score_thr": np.array([self.score_thr], np.float32),
+            "iou_thr": np.array([self.iou_thr], np.float32),
+            "content_size": np.array([box.resized for box in boxes], np.float32),
+        }
+        return session.run_with(blob, {name: values[name] for name in session.options})
 
 
 def check_file(path: Path) -> None:
@@ -84,13 +136,45 @@ def check_file(path: Path) -> None:
         raise ModelError(f"{path}: empty model file (0 bytes)")
 
 
-def _recognise(session: Session, fixed_size: tuple[int, int] | None) -> Head:
-    width, height = fixed_size or (_PROBE_SIDE, _PROBE_SIDE)
-    shapes = [tuple(d for d in shape if d is not None) for shape in session.output_shapes]
-    # A file with a free input may still declare the output sizes of the input it was exported with.
-    if not (fixed_size and all(len(s) == len(t) for s, t in zip(shapes, session.output_shapes, strict=True))):
-        shapes = [output.shape for output in session.run(np.zeros((1, 3, height, width), np.float32))]
+def is_input(shape: tuple[int | None, ...], pixels: bool) -> bool:
+    """Whether an input of this shape takes pictures: (N, H, W, 3) pixels or (N, 3, H, W) floats."""
+    return len(shape) == 4 and shape[3 if pixels else 1] == 3
+
+
+def _takes_pixels(session: Session) -> bool:
+    return session.input_shape[1] != 3
+
+
+def input_size_of(blob: NDArray[Any]) -> str:
+    """Width and height of an input, for errors."""
+    height, width = blob.shape[1:3] if blob.dtype == np.uint8 else blob.shape[2:]
+    return f"{width} x {height}"
+
+
+def _metadata(session: Session) -> dict[str, Any]:
     try:
-        return recognise(shapes, width, height, json.loads(session.metadata or "{}"))
+        return dict(json.loads(session.metadata or "{}"))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{session.path}: its metadata are damaged ({error}); export it again") from error
+
+
+def _recognise(
+    session: Session, fixed_size: tuple[int, int] | None, metadata: Mapping[str, Any], probe: tuple[int, int]
+) -> Head | DecodedHead:
+    width, height = fixed_size or probe
+    shapes = [tuple(d for d in shape if d is not None) for shape in session.output_shapes]
+    try:
+        if decoded := recognise_decoded(session.output_shapes, metadata):
+            return decoded
+        # A file with a free input may still declare the output sizes of the input it was exported with.
+        if not (fixed_size and all(len(s) == len(t) for s, t in zip(shapes, session.output_shapes, strict=True))):
+            shapes = [output.shape for output in session.run(_blank(session, width, height))]
+        return recognise(shapes, width, height, metadata)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{session.path} is no face detector that is known: {error}; {EXPECTED}") from error
+
+
+def _blank(session: Session, width: int, height: int) -> NDArray[Any]:
+    if _takes_pixels(session):
+        return np.zeros((1, height, width, 3), np.uint8)
+    return np.zeros((1, 3, height, width), np.float32)

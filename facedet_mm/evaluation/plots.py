@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from facedet_mm.errors import FaceDetError, MissingDependencyError
+from facedet_mm.errors import FaceDetError
 from facedet_mm.evaluation.wider_face import WiderFaceResult
+from facedet_mm.features import missing_dependency
 from facedet_mm.files import atomic_path
 
 _FORMATS = (".png", ".pdf", ".svg")
@@ -22,7 +23,7 @@ def check_plot(path: str | os.PathLike[str]) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise MissingDependencyError("plots need matplotlib: pip install facedet-mm[plot]") from error
+        raise missing_dependency("plots need matplotlib", "plot", error) from error
     if Path(path).suffix.lower() not in _FORMATS:
         raise FaceDetError(f"cannot draw to {os.fspath(path)}: its name must end in {', '.join(_FORMATS)}")
 

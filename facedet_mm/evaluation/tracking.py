@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facedet_mm.errors import AnnotationError, MissingDependencyError
+from facedet_mm.errors import AnnotationError
+from facedet_mm.features import missing_dependency
 from facedet_mm.tracking.mot import find_files
 
 __all__ = ["TrackScores", "score_tracks"]
@@ -102,9 +103,7 @@ def _trackeval(folder: Path, lengths: dict[str, int]) -> dict[str, Any]:
     try:
         import trackeval
     except ImportError as error:
-        raise MissingDependencyError(
-            f"scores of tracks are TrackEval's: pip install 'facedet-mm[track-eval]' ({error})"
-        ) from error
+        raise missing_dependency("scores of tracks are TrackEval's", "track-eval", error) from error
     settings: dict[str, Any] = {"PRINT_RESULTS": False, "PRINT_CONFIG": False, "TIME_PROGRESS": False}
     settings |= {"PLOT_CURVES": False, "OUTPUT_SUMMARY": False, "OUTPUT_DETAILED": False, "LOG_ON_ERROR": None}
     source = {

@@ -9,6 +9,9 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from facedet_mm.errors import ModelError
+from facedet_mm.models.checks import check_stages, check_widths
+
 
 @MODELS.register_module()
 class MobileNetV1(BaseModule):
@@ -21,6 +24,9 @@ class MobileNetV1(BaseModule):
         stage_blocks: Blocks of the four stages.
         norm_cfg: Norm after every convolution.
         init_cfg: Weight initialisation, mmengine's format.
+
+    Raises:
+        ModelError: too few or too many numbers, or widths that the norm can't divide.
 
     Source: SCRFD (arXiv 2105.04714), the published configs of scrfd_500m and scrfd_1g.
     """
@@ -36,12 +42,16 @@ class MobileNetV1(BaseModule):
         super().__init__(
             init_cfg or [dict(type="Kaiming", layer="Conv2d"), dict(type="Constant", val=1, layer="_BatchNorm")]
         )
-        if not len(stage_planes) == len(stage_blocks) == 4 or len(stem_planes) != 2:
-            raise ValueError(
-                "MobileNetV1 needs 2 stem_planes, 4 stage_planes and 4 stage_blocks, "
-                f"not {list(stem_planes)}, {list(stage_planes)}, {list(stage_blocks)}"
+        if len(stem_planes) != 2:
+            raise ModelError(
+                "MobileNetV1: stem_planes needs 2 numbers, of the stem convolution and the block after it, "
+                f"not {list(stem_planes)}"
             )
         norm_cfg = norm_cfg or dict(type="BN")
+        check_stages("MobileNetV1", stage_planes=stage_planes, stage_blocks=stage_blocks)
+        check_widths("MobileNetV1", norm_cfg, stem_planes=stem_planes, stage_planes=stage_planes)
+        self.out_channels = tuple(stage_planes)
+        self.out_strides = (4, 8, 16, 32)
 
         def block(inplanes: int, planes: int, stride: int) -> nn.Module:
             return DepthwiseSeparableConvModule(inplanes, planes, 3, stride=stride, padding=1, norm_cfg=norm_cfg)

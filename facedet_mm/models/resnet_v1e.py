@@ -11,6 +11,9 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from facedet_mm.errors import ModelError
+from facedet_mm.models.checks import check_stages, check_widths
+
 BLOCKS = {"BasicBlock": (BasicBlock, "norm2"), "Bottleneck": (Bottleneck, "norm3")}
 
 
@@ -26,6 +29,9 @@ class ResNetV1e(BaseModule):
         norm_cfg: Norm after every convolution.
         init_cfg: Weight initialisation, mmengine's format. By default Kaiming, and zero for the last norm of
             each residual branch.
+
+    Raises:
+        ModelError: an unknown block, too few or too many numbers, or widths that the norm can't divide.
 
     Source: SCRFD (arXiv 2105.04714), the published configs of scrfd_2.5g, scrfd_10g and scrfd_34g.
     """
@@ -43,12 +49,14 @@ class ResNetV1e(BaseModule):
             init_cfg or [dict(type="Kaiming", layer="Conv2d"), dict(type="Constant", val=1, layer="_BatchNorm")]
         )
         if block not in BLOCKS:
-            raise ValueError(f"block must be one of {sorted(BLOCKS)}, not {block!r}")
-        if not len(stage_planes) == len(stage_blocks) == 4:
-            raise ValueError(f"ResNetV1e has 4 stages, not {list(stage_blocks)} blocks of {list(stage_planes)} planes")
+            raise ModelError(f"ResNetV1e: block must be one of {sorted(BLOCKS)}, not {block!r}")
         block_type, last_norm = BLOCKS[block]
         norm_cfg = norm_cfg or dict(type="BN")
         half = base_channels // 2
+        check_stages("ResNetV1e", stage_planes=stage_planes, stage_blocks=stage_blocks)
+        check_widths("ResNetV1e", norm_cfg, half_of_base_channels=half, stage_planes=stage_planes)
+        self.out_channels = tuple(planes * block_type.expansion for planes in stage_planes)
+        self.out_strides = (4, 8, 16, 32)
         self.stem = nn.Sequential(
             ConvModule(3, half, 3, stride=2, padding=1, norm_cfg=norm_cfg),
             ConvModule(half, half, 3, padding=1, norm_cfg=norm_cfg),

@@ -17,6 +17,9 @@ from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from facedet_mm.errors import ModelError, TrainingError
+from facedet_mm.models.checks import check_anchors, check_widths
+
 NUM_LANDMARKS = 5
 _PER_SIDE_LOSSES = (L1Loss, SmoothL1Loss)
 
@@ -39,6 +42,10 @@ class SCRFDHead(AnchorHead):
         loss_cls: In ``kwargs``: quality focal loss, or one that takes labels, such as focal loss.
         loss_bbox: In ``kwargs``: an IoU loss, or one per side (L1, SmoothL1), on boxes in units of the stride.
         **kwargs: Those of ``AnchorHead``.
+
+    Raises:
+        ModelError: an unknown argument, more than one class, no convolution in the tower, a width that the groups of
+            the norm don't divide, or anchors that don't fit the strides.
 
     The forward pass gives three lists with one entry a level: score logits (B, A, H, W), box distances
     (B, 4·A, H, W) left, top, right, bottom, and landmark offsets (B, 10·A, H, W) x, y from the anchor centre,
@@ -67,6 +74,7 @@ class SCRFDHead(AnchorHead):
         self.share_levels = share_levels
         self.use_scale = use_scale
         self.norm_cfg = norm_cfg or dict(type="GN", num_groups=16)
+        self._check(num_classes, in_channels, feat_channels, kwargs)
         super().__init__(
             num_classes,
             in_channels,
@@ -82,6 +90,21 @@ class SCRFDHead(AnchorHead):
             **kwargs,
         )
         self.loss_landmarks = MODELS.build(loss_landmarks) if with_landmarks and loss_landmarks else None
+
+    def _check(self, num_classes: int, in_channels: int, feat_channels: int, kwargs: dict) -> None:
+        known = {*signature(type(self)).parameters, *signature(AnchorHead).parameters} - {"kwargs"}
+        if unknown := sorted(kwargs.keys() - known):
+            raise ModelError(f"SCRFDHead takes no {', '.join(unknown)}; it takes {', '.join(sorted(known))}")
+        if num_classes != 1:
+            raise ModelError(f"SCRFDHead finds one class, face: set bbox_head.num_classes=1, not {num_classes!r}")
+        if self.stacked_convs < 1:
+            raise ModelError(f"SCRFDHead: stacked_convs must be at least 1, not {self.stacked_convs!r}")
+        # a depthwise convolution's norm has the width of its input
+        widths = dict(in_channels=in_channels) if self.depthwise else {}
+        check_widths("SCRFDHead", self.norm_cfg, **widths, feat_channels=feat_channels)
+        anchors = kwargs.get("anchor_generator") or {}
+        if anchors.get("type") == "AnchorGenerator":
+            check_anchors("SCRFDHead", anchors)
 
     def _init_layers(self) -> None:
         num_levels, num_anchors = len(self.prior_generator.strides), self.num_base_priors
@@ -206,6 +229,11 @@ class SCRFDHead(AnchorHead):
     def _landmark_targets(batch_gt_instances: list[InstanceData]) -> tuple[Tensor, Tensor]:
         """Landmarks (G, 5, 2) in pixels and weights (G, 10) of all faces of the batch."""
         points, weights = [], []
+        if any("keypoints" not in gt for gt in batch_gt_instances):
+            raise TrainingError(
+                "the head has landmarks, and the data have none: train on annotations with five landmarks a face, with "
+                "LoadFaceAnnotations and PackFaceInputs in the pipeline, or set bbox_head.with_landmarks=False"
+            )
         for gt in batch_gt_instances:
             n = len(gt.bboxes)
             points.append(gt.keypoints.reshape(n, NUM_LANDMARKS, 2))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
+from facedet_mm.features import FEATURES
 from facedet_mm.images import as_bgr, opencv_logging
 from facedet_mm.video.containers import NO_INDEX, container_kind, is_truncated
 from facedet_mm.video.frame import SourceInfo
@@ -157,7 +158,7 @@ def _why_not_opened(place: Path | str | int) -> str:
         return NO_INDEX
     kind = container_kind(place)
     return (
-        f"damaged {kind} file, or a codec that OpenCV lacks; try pip install av"
+        f"damaged {kind} file, or a codec that OpenCV lacks; try {FEATURES['video'].command}"
         if kind
         else "no video that OpenCV reads"
     )

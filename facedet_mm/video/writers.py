@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.errors import FaceDetError, VideoError
+from facedet_mm.features import FEATURES
 from facedet_mm.files import atomic_path
 from facedet_mm.formats import CSV_COLUMNS, csv_rows, csv_text, face_records, mot_lines
 from facedet_mm.images import write_image
@@ -200,7 +201,7 @@ class OpenCVSink(FileSink):
         self._writer: Any = cv2.VideoWriter(str(self.temporary), fourcc, info.fps, (info.width, info.height))
         if not self._writer.isOpened():
             self.abort()
-            raise VideoError(f"{path}: OpenCV can't write such a video; pip install 'facedet-mm[video]'")
+            raise VideoError(f"{path}: OpenCV can't write such a video; {FEATURES['video'].command}")
 
     def write(self, frame: Frame, faces: Faces, drawn: NDArray[np.uint8]) -> None:  # noqa: ARG002
         """See :meth:`Sink.write`."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from facedet_mm.cli import guard
-from facedet_mm.errors import AnnotationError, MissingDependencyError
+from facedet_mm.errors import AnnotationError
+from facedet_mm.features import missing_dependency
 from facedet_mm.files import atomic_path
 
 SETTINGS = ("easy", "medium", "hard")
@@ -33,7 +34,7 @@ def plot(logs: list[Path], out: Path) -> int:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError("drawing needs matplotlib: pip install 'facedet-mm[plot]'") from error
+        raise missing_dependency("drawing needs matplotlib", "plot", error) from error
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, accuracy = figure.subplots(1, 2)
     for log in logs:

@@ -12,7 +12,7 @@ from mmdet.datasets.transforms import RandomErasing
 from mmdet.registry import TRANSFORMS
 from numpy.typing import NDArray
 
-from facedet_mm.datasets.imaging import Image, blur, darken, recompress
+from facedet_mm.evaluation.corruptions import Image, blur, darken, recompress
 
 
 class _RandomDegradation(BaseTransform):

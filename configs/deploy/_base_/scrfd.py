@@ -1,0 +1,28 @@
+# What every back end shares.  `dets` (B, K, 5) x1 y1 x2 y2 score and `landmarks` (B, K, 5, 2) are in pixels of the
+# input; a model without landmarks has no third output.
+onnx_config = dict(
+    type='onnx',
+    export_params=True,
+    keep_initializers_as_inputs=False,
+    opset_version=17,
+    save_file='end2end.onnx',
+    input_names=['input'],
+    output_names=['dets', 'labels', 'landmarks'],
+    input_shape=None,
+    optimize=False)
+
+# These thresholds count, not those of the model's test_cfg.
+codebase_config = dict(
+    type='mmdet',
+    task='ObjectDetection',
+    model_type='face_end2end',
+    module=['facedet_mm.deploy.mmdeploy_rewriters'],
+    post_processing=dict(
+        score_threshold=0.02,
+        iou_threshold=0.45,
+        # WIDER FACE has up to 709 faces a picture, and its protocol counts what is found down to score 0.02: the best
+        # 1,000 a picture give 0.1 points less Hard AP than the best 3,000, more than those give no more
+        max_output_boxes_per_class=3000,
+        keep_top_k=3000,
+        pre_top_k=100000,  # all of them
+        background_label_id=-1))

@@ -1,0 +1,3 @@
+_base_ = './_base_/dynamic.py'
+
+backend_config = dict(type='onnxruntime')

@@ -1,0 +1,3 @@
+_base_ = './scrfd_tensorrt_static-640.py'
+
+backend_config = dict(common_config=dict(fp16_mode=True))

@@ -1,0 +1,69 @@
+"""``facedet doctor``: what works here, what is missing or broken, and the commands that mend it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from facedet_mm.diagnosis import diagnose
+from facedet_mm.files import write_text
+
+_EPILOG = """\
+examples:
+  facedet doctor
+  facedet doctor --json doctor.json
+
+Every package is imported, and faces are looked for on every device, in processes of their own. A feature that is
+not installed is no fault: the status is 1 only where something that is installed does not work."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.epilog = _EPILOG
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, to - on stdout alone")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; gives the exit status."""
+    if sys.stderr.isatty():
+        print("trying everything out …", file=sys.stderr)
+    report = diagnose()
+    text = json.dumps(report, indent=2) + "\n"
+    if args.json and str(args.json) == "-":
+        print(text, end="")
+    else:
+        print("\n".join(_lines(report)))
+        if args.json:
+            write_text(args.json, text)
+    return int(any(problem["broken"] for problem in report["problems"]))
+
+
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    cpu, cache = report["cpu"], report["cache"]
+    flags = "flags unknown" if cpu["features"] is None else " ".join(cpu["features"]) or "no vector extensions"
+    yield f"facedet-mm {report['facedet_mm']}, Python {report['python']}, {report['platform']}"
+    yield f"{'CPU':12}{cpu['name']}, {cpu['cores']} cores, {flags}"
+    yield from (f"{'GPU':12}{gpu}" for gpu in report["gpus"] or ["none of NVIDIA's seen"])
+    yield from (f"{'device':12}{device}: {outcome}" for device, outcome in report["devices"].items())
+    kept = f"{cache['files']} files, {cache['bytes'] / 1e6:.1f} MB" if cache["files"] else "empty"
+    yield f"{'models':12}{cache['path']}: {kept}{'' if cache['writable'] else ', not writable'}"
+    yield ""
+    for feature in report["features"]:
+        yield f"{feature['name']:12}{feature['state']:11} {feature['summary']}"
+        packages = ", ".join(map(_package, feature["packages"]))
+        yield f"{'':24}{packages}"
+        if feature["install"]:
+            yield f"{'':24}{feature['install']}"
+    for problem in report["problems"]:
+        yield f"\n{'BROKEN' if problem['broken'] else 'note'}: {problem['what']}\n  mend: {problem['remedy']}"
+    if not report["problems"]:
+        yield "\neverything that is installed works"
+
+
+def _package(package: dict[str, Any]) -> str:
+    detail = f" ({package['detail']})" if package["detail"] else ""
+    return f"{package['name']} {package['version'] or 'missing'}{detail}"

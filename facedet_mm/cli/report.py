@@ -1,0 +1,82 @@
+"""``facedet report``: one page about one or several runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from facedet_mm.cli.arguments import non_negative, positive
+from facedet_mm.errors import AnnotationError
+from facedet_mm.evaluation.attributes import read_annotated_faces
+from facedet_mm.files import write_text
+from facedet_mm.report.crops import Pictures
+from facedet_mm.report.page import render
+from facedet_mm.report.results import Options, Report
+from facedet_mm.report.runs import Run, find_runs
+
+_EPILOG = """\
+examples:
+  facedet report work_dirs/scrfd_2.5g --out report.html
+  python tools/test.py CONFIG CHECKPOINT --out work_dirs/scrfd_2.5g/predictions
+  facedet report work_dirs/scrfd_0.5g work_dirs/scrfd_2.5g --annotations data/wider_face/ground_truth \\
+      --images data/wider_face/WIDER_val/images
+
+A RUN is a work directory of tools/train.py, a scalars.json, or a folder of predictions. Of a work directory the
+page shows the training log, the predictions in its folder predictions (or those of --predictions) and the times in
+its bench.json (facedet bench --json)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.epilog = _EPILOG
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="work directory, log or folder of predictions")
+    parser.add_argument(
+        "--predictions", nargs="+", default=[], metavar="DIR", help="submission folder of each run, - for none"
+    )
+    parser.add_argument(
+        "--annotations", metavar="GT", help="folder with the four official MAT files, or an annotation file"
+    )
+    parser.add_argument(
+        "--attributes", metavar="FILE", help="wider_face_val_bbx_gt.txt, for MAT files without blur, occlusion and pose"
+    )
+    parser.add_argument("--images", metavar="DIR", help="holds <event>/<picture>.jpg, for the crops")
+    parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(%(default)s)")
+    parser.add_argument(
+        "--score-thr",
+        type=non_negative,
+        default=Options.score_thr,
+        metavar="T",
+        help="score from which a detection counts in recall, misses and false alarms (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--crops", type=positive, default=Options.shots, metavar="N", help="misses and false alarms (%(default)s each)"
+    )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="count pictures without a prediction file as without detections"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; gives the exit status."""
+    runs = find_runs(args.runs, args.predictions)
+    _check_annotations(args, runs)
+    pictures = Pictures(args.images) if args.images else None
+    faces = read_annotated_faces(args.annotations, args.attributes) if args.annotations else None
+    options = Options(args.score_thr, allow_missing=args.allow_missing, shots=args.crops)
+    report = Report.of(runs, faces, pictures, options)
+    write_text(args.out, render(report, args.out))
+    print(f"wrote {args.out}", file=sys.stderr)
+    return 0
+
+
+def _check_annotations(args: argparse.Namespace, runs: list[Run]) -> None:
+    """Predictions that were asked for can't be scored without faces; those found in passing may be left alone."""
+    if args.annotations:
+        return
+    for run_ in runs:
+        if run_.predictions is not None and (args.predictions or run_.log is None):
+            raise AnnotationError(
+                f"{run_.predictions} holds predictions; to score them, give --annotations: the folder with "
+                "wider_face_val.mat and its three companions, or an annotation file"
+            )

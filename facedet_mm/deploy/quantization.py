@@ -1,0 +1,332 @@
+"""INT8: static quantization of ONNX files with Q/DQ nodes, and PyTorch's dynamic quantization.
+
+The Q/DQ file runs in ONNX Runtime, OpenVINO and TensorRT. What keeps the AP: ranges of the activations are evened
+out between channels before they share one scale (the idea of arXiv 1906.04721 with measured ranges), weights have a
+scale for each channel, and no steps are spent on logits that no threshold lets through.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedet_mm.detectors.letterbox import InputSize, fit, make_blob
+from facedet_mm.detectors.onnx import OnnxDetector
+from facedet_mm.errors import FaceDetError
+from facedet_mm.features import missing_dependency
+from facedet_mm.files import atomic_path
+from facedet_mm.images import read_image
+
+try:
+    import onnx
+    import onnxruntime as ort
+    from onnx import helper, numpy_helper, version_converter
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+except ImportError as error:
+    raise missing_dependency("quantization needs the onnx package", "deploy", error) from error
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["QuantizedModel", "quantize_model", "quantize_onnx"]
+
+Maxima: TypeAlias = dict[str, NDArray[np.float32]]
+"""Tensor → (C,), the largest value of each channel."""
+
+_OPSET = 17
+_LEAST_LOGIT = -4.6
+"""Of a score of 0.01: below it one logit is as good as another."""
+_LEAST_SCALE = 1 / 64
+"""A channel's range is stretched by at most 64."""
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """What became of a file.
+
+    Attributes:
+        path: the quantized file.
+        convolutions: how many run in INT8.
+        pictures: how many the ranges were measured on.
+        bytes_before, bytes_after: sizes of the files.
+    """
+
+    path: Path
+    convolutions: int
+    pictures: int
+    bytes_before: int
+    bytes_after: int
+
+
+def quantize_onnx(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    pictures: Sequence[str | os.PathLike[str]],
+    *,
+    input_size: InputSize = 640,
+) -> QuantizedModel:
+    """Writes a detector's ONNX file with its convolutions in INT8.
+
+    Inputs, outputs, free sizes and what the file says of itself stay as they are.
+
+    Args:
+        model: an SCRFD or YuNet file in float.
+        output: the file to write.
+        pictures: on which the ranges of the activations are measured; some 100 of the kind that will be seen. They
+            need no annotations.
+        input_size: that they are measured at; as for :class:`~facedet_mm.detectors.onnx.OnnxDetector`.
+
+    Raises:
+        ModelError: ``model`` is no such file.
+        FaceDetError: it is quantized already, or there are no pictures.
+        ImageError: a picture can't be read.
+
+    Example:
+        >>> import tempfile
+        >>> from facedet_mm.zoo import asset_path
+        >>> model, picture = asset_path("yunet_n_dynamic.onnx"), asset_path("solvay_1927.jpg")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     quantize_onnx(model, f"{folder}/int8.onnx", [picture], input_size=320).convolutions
+        53
+    """
+    if not pictures:
+        raise FaceDetError("quantization needs pictures to measure the activations on, and there are none")
+    detector = OnnxDetector(model, input_size=input_size)
+    original = onnx.load(model)
+    if any(node.op_type in ("QuantizeLinear", "QLinearConv", "ConvInteger") for node in original.graph.node):
+        raise FaceDetError(f"{model} is quantized already; start from the float file")
+    blobs = _Blobs(detector, pictures)
+    converted = version_converter.convert_version(original, _OPSET)
+    graph = _Graph(converted)
+    logits = graph.logits() if detector._head.family == "scrfd" else []
+    maxima = _channel_maxima(converted, [*graph.equalisable(), *logits], blobs)
+    graph.equalise(maxima)
+    with tempfile.TemporaryDirectory() as folder, atomic_path(Path(output)) as scratch:
+        source = Path(folder, "float.onnx")
+        onnx.save(converted, source)
+        with _silence():
+            quantize_static(
+                source,
+                scratch,
+                _Reader(converted.graph.input[0].name, blobs),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["Conv", "Relu", "Add"],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=graph.constant_adds(),
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={"TensorQuantOverrides": _logit_ranges({name: maxima[name] for name in logits})},
+            )
+        quantized = onnx.load(scratch)
+        helper.set_model_props(quantized, {p.key: p.value for p in original.metadata_props})
+        onnx.save(quantized, scratch)
+    convolutions = sum(node.op_type == "Conv" for node in quantized.graph.node)
+    sizes = (os.stat(path).st_size for path in (model, output))
+    return QuantizedModel(Path(output), convolutions, len(blobs), *sizes)
+
+
+def quantize_model(model: nn.Module, method: str = "dynamic") -> nn.Module:
+    """PyTorch's dynamic quantization for the CPU: linear layers get INT8 weights, inputs are quantized on the fly.
+
+    PyTorch has no dynamic convolution, and SCRFD is nothing but convolutions: a detector comes out as it went in,
+    with a warning. What makes a detector faster is :func:`quantize_onnx` on its exported file.
+
+    Args:
+        model: any module; it is not changed.
+        method: ``'dynamic'``.
+
+    Raises:
+        FaceDetError: another method.
+
+    Example:
+        >>> from torch import nn
+        >>> quantize_model(nn.Sequential(nn.Linear(8, 2)))[0].weight().dtype
+        torch.qint8
+    """
+    import torch
+
+    if method != "dynamic":
+        raise FaceDetError(
+            f"method must be 'dynamic', not {method!r}; for static INT8 export the model and use facedet quantize"
+        )
+    if not any(isinstance(module, torch.nn.Linear) for module in model.modules()):
+        logging.getLogger(__name__).warning(
+            "%s has no linear layer, so dynamic quantization changes nothing: export it and use facedet quantize",
+            type(model).__name__,
+        )
+    quantized: nn.Module = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    return quantized
+
+
+class _Graph:
+    """Who makes, uses and weights what in a model; changes it in place."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._nodes = list(model.graph.node)
+        self._weights = {weight.name: weight for weight in model.graph.initializer}
+        self._outputs = {output.name for output in model.graph.output}
+        self._users = defaultdict[str, list[onnx.NodeProto]](list)
+        for node in self._nodes:
+            for name in node.input:
+                self._users[name].append(node)
+
+    def equalisable(self) -> dict[str, tuple[onnx.NodeProto, onnx.NodeProto]]:
+        """Each ReLU output between two convolutions that share it and their weights with nobody → the two."""
+        found = {}
+        for first in self._nodes:
+            relu = self._only_user(first.output[0], "Relu") if first.op_type == "Conv" else None
+            second = self._only_user(relu.output[0], "Conv") if relu else None
+            if relu and second and self._owns(first, first.input[1:]) and self._owns(second, second.input[1:2]):
+                found[relu.output[0]] = first, second
+        return found
+
+    def equalise(self, maxima: Maxima) -> None:
+        """Scales channels so that they fill the range they share; the second convolution undoes it.
+
+        A depthwise one does so at no cost, as each of its channels has a scale of its own; elsewhere the channel's
+        share of the activations is weighed against its share of the weights.
+        """
+        for name, (first, second) in self.equalisable().items():
+            largest = np.maximum(maxima[name], 1e-6)
+            weight = self._array(second.input[1])
+            depthwise = weight.shape[1] == 1 and _attribute(second, "group", 1) == len(largest)
+            if depthwise:
+                scale, after = largest, (slice(None), None, None, None)
+            else:
+                if _attribute(second, "group", 1) != 1:
+                    continue
+                scale = np.sqrt(largest / np.maximum(np.abs(weight).max(axis=(0, 2, 3)), 1e-6))
+                after = (None, slice(None), None, None)
+            scale = np.clip(scale / scale.max(), _LEAST_SCALE, 1).astype(np.float32)
+            self._set(first.input[1], self._array(first.input[1]) / scale[:, None, None, None])
+            for bias in first.input[2:]:
+                self._set(bias, self._array(bias) / scale)
+            self._set(second.input[1], weight * scale[after])
+
+    def logits(self) -> list[str]:
+        """Outputs of convolutions that only a sigmoid sees."""
+        return [node.output[0] for node in self._nodes if node.op_type == "Conv" and self._ends_in_sigmoid(node)]
+
+    def constant_adds(self) -> list[str]:
+        """Additions of a constant: a part of a normalisation, which stays in float."""
+        return [
+            node.name
+            for node in self._nodes
+            if node.op_type == "Add" and any(name in self._weights for name in node.input)
+        ]
+
+    def _ends_in_sigmoid(self, node: onnx.NodeProto) -> bool:
+        users = self._users[node.output[0]]
+        if len(users) != 1 or node.output[0] in self._outputs:
+            return False
+        return users[0].op_type == "Sigmoid" or (
+            users[0].op_type in ("Transpose", "Reshape") and self._ends_in_sigmoid(users[0])
+        )
+
+    def _only_user(self, name: str, op_type: str) -> onnx.NodeProto | None:
+        users = self._users[name]
+        alone = len(users) == 1 and users[0].op_type == op_type and name not in self._outputs
+        return users[0] if alone else None
+
+    def _owns(self, node: onnx.NodeProto, names: Sequence[str]) -> bool:
+        return all(name in self._weights and self._users[name] == [node] for name in names)
+
+    def _array(self, name: str) -> NDArray[np.float32]:
+        array: NDArray[np.float32] = numpy_helper.to_array(self._weights[name])
+        return array
+
+    def _set(self, name: str, array: NDArray[np.float32]) -> None:
+        self._weights[name].CopyFrom(numpy_helper.from_array(array, name))
+
+
+class _Blobs:
+    """The network's inputs for pictures, made anew in each pass: all at once would fill the memory."""
+
+    def __init__(self, detector: OnnxDetector, pictures: Sequence[str | os.PathLike[str]]) -> None:
+        self._detector = detector
+        self._pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        size, network = self._detector.input_size, self._detector._network
+        assert not isinstance(size, list)
+        for picture in self._pictures:
+            image = read_image(picture)
+            box = fit(image.shape[1], image.shape[0], size, network.divisor)
+            yield make_blob([image], [box], network.normalization)
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Gives the blobs one by one, as ONNX Runtime's calibration asks for them."""
+
+    def __init__(self, name: str, blobs: _Blobs) -> None:
+        self._inputs: Iterator[dict[str, Any]] = ({name: blob} for blob in blobs)
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._inputs, None)
+
+
+def _channel_maxima(model: onnx.ModelProto, names: list[str], blobs: _Blobs) -> Maxima:
+    """The largest value of each channel of each tensor."""
+    maxima: Maxima = {}
+    for found in _tensors(model, names, blobs):
+        for name, value in found.items():
+            largest = value.max(axis=(0, 2, 3))
+            maxima[name] = np.maximum(maxima[name], largest) if name in maxima else largest
+    return maxima
+
+
+def _logit_ranges(maxima: Maxima) -> dict[str, Any]:
+    """Ranges of the logits, from where they begin to matter."""
+    return {
+        name: [{"rmin": np.float32(_LEAST_LOGIT), "rmax": np.float32(max(largest.max(), 0))}]
+        for name, largest in maxima.items()
+    }
+
+
+def _tensors(model: onnx.ModelProto, names: list[str], blobs: _Blobs) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """The values of inner tensors for each blob."""
+    if not names:
+        return
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    shown.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for blob in blobs:
+        yield dict(zip(names, session.run(names, {session.get_inputs()[0].name: blob}), strict=True))
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without ONNX Runtime's advice to optimise the file before, which was done or gains nothing here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,96 @@
+"""From the outputs of a network that decodes inside, with or without NMS, to faces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedet_mm.detectors.letterbox import Letterbox, Normalization
+from facedet_mm.detectors.nms import nms
+from facedet_mm.errors import ModelError
+from facedet_mm.structures import Faces
+
+_NORMALIZATION = Normalization((127.5, 127.5, 127.5), (128, 128, 128), to_rgb=True)
+
+
+@dataclass(frozen=True)
+class DecodedHead:
+    """Which output is what, and how to feed the input.
+
+    Attributes:
+        boxes: index of the output (N, A, 4), x1 y1 x2 y2 in pixels of the input.
+        scores: index of the output (N, A).
+        landmarks: index of the output (N, A, 5, 2), in pixels of the input; ``None`` without landmarks.
+        normalization: of the input.
+        divisor: the input's sides must be multiples of it.
+    """
+
+    boxes: int
+    scores: int
+    landmarks: int | None
+    normalization: Normalization
+    divisor: int
+
+
+def recognise_decoded(shapes: Sequence[tuple[int | None, ...]], metadata: Mapping[str, Any]) -> DecodedHead | None:
+    """Tells from the declared shapes of all outputs what they are; ``None`` if not those of such a network.
+
+    Outputs of one axis, the numbers of faces, are not needed: a row that is no face scores 0.
+    """
+    places = {"boxes": [i for i, s in enumerate(shapes) if len(s) == 3 and s[-1] == 4]}
+    places["scores"] = [i for i, s in enumerate(shapes) if len(s) == 2]
+    places["landmarks"] = [i for i, s in enumerate(shapes) if len(s) == 4 and s[-2:] == (5, 2)]
+    counts = [i for i, s in enumerate(shapes) if len(s) == 1]
+    found = {name: len(indices) for name, indices in places.items()}
+    known = sum(found.values()) + len(counts) == len(shapes)
+    if not known or found["boxes"] != 1 or found["scores"] != 1 or found["landmarks"] > 1:
+        return None
+    normalization = _NORMALIZATION
+    if "mean" in metadata:
+        normalization = Normalization(tuple(metadata["mean"]), tuple(metadata["std"]), bool(metadata["to_rgb"]))
+    landmarks = places["landmarks"][0] if places["landmarks"] else None
+    divisor = max(metadata.get("strides") or [32])
+    return DecodedHead(places["boxes"][0], places["scores"][0], landmarks, normalization, divisor)
+
+
+def check_fixed_thresholds(name: str, metadata: Mapping[str, Any], score_thr: float, iou_thr: float) -> None:
+    """Raises :class:`ModelError` if the NMS inside a network drops faces that these thresholds keep."""
+    inside = float(metadata.get("score_thr", 0)), float(metadata.get("iou_thr", 1))
+    if score_thr < inside[0] or iou_thr > inside[1]:
+        raise ModelError(
+            f"{name}: the NMS inside keeps scores above {inside[0]:g} and IoUs up to {inside[1]:g}, and they can't be "
+            f"changed in this runtime: score_thr={score_thr:g} and iou_thr={iou_thr:g} need another export"
+        )
+
+
+def select_faces(
+    head: DecodedHead, outputs: Sequence[NDArray[np.float32]], letterbox: Letterbox, score_thr: float, iou_thr: float
+) -> Faces:
+    """Drops low scores and duplicates and gives the faces in pixels of the picture.
+
+    As in :func:`~facedet_mm.detectors.decode.to_faces` boxes are clipped to the picture and those that keep no area,
+    or aren't finite, are left out. After an NMS inside the network, which knows only the input's edges, this one
+    finds the duplicates at the picture's own.
+
+    Args:
+        head: what the outputs are.
+        outputs: one picture's.
+        letterbox: how the picture lay in the input.
+        score_thr: faces score above it.
+        iou_thr: see :func:`~facedet_mm.detectors.nms.nms`.
+    """
+    rows = (outputs[head.scores] > score_thr).nonzero()[0]
+    scores = outputs[head.scores][rows]
+    boxes = np.minimum(np.maximum(outputs[head.boxes][rows], 0), np.array(letterbox.resized * 2, np.float32))
+    landmarks = None if head.landmarks is None else outputs[head.landmarks][rows]
+    sound = (boxes[:, :2] < boxes[:, 2:]).all(1)  # false for a NaN
+    if landmarks is not None:
+        sound &= np.isfinite(landmarks).all((1, 2))
+    candidates = sound.nonzero()[0]
+    kept = candidates[nms(boxes[candidates], scores[candidates], iou_thr)]
+    scale = np.array(letterbox.scale * 2, np.float32)
+    return Faces(boxes[kept] / scale, scores[kept], None if landmarks is None else landmarks[kept] / scale[:2])
