@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "show runs on one page: curves, recall, misses, false alarms",
     "track-eval": "score tracks by HOTA, MOTA and IDF1",
     "export": "turn a checkpoint into an ONNX file",
+    "quantize": "make an INT8 file of an ONNX file",
     "models": "list, describe and fetch models",
     "doctor": "check the installation and say what mends it",
     "completion": "print a shell's completion script",

@@ -92,7 +92,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--weights": dict(metavar="W", help="an .onnx or .pth file for a zoo name or config"),
     "--device": dict(
         metavar="D",
-        help="cpu, openvino, cuda, cuda:1, trt (NVIDIA's TensorRT), tensorrt (through ONNX Runtime), coreml or directml (default: the CPU for .onnx files)",
+        help="cpu, openvino, cuda, cuda:1, trt (NVIDIA's TensorRT itself), tensorrt (through ONNX Runtime), coreml or "
+        "directml (default: the CPU for .onnx files)",
     ),
     "--threads": dict(type=positive, metavar="N", help="threads of the network (default: a core each)"),
     "--size": dict(

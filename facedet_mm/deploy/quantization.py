@@ -1,8 +1,10 @@
 """INT8: static quantization of ONNX files with Q/DQ nodes, and PyTorch's dynamic quantization.
 
 The Q/DQ file runs in ONNX Runtime, OpenVINO and TensorRT. What keeps the AP: ranges of the activations are evened
-out between channels before they share one scale (the idea of arXiv 1906.04721 with measured ranges), weights have a
-scale for each channel, and no steps are spent on logits that no threshold lets through.
+out between channels before they share one scale, and each convolution's bias takes back the mean error of its
+channels (both after arXiv 1906.04721, here with measured activations); weights have a scale for each channel; the few
+score convolutions of the coarse strides stay in float, and those of the finest spend no steps on logits that no
+threshold lets through.
 """
 
 from __future__ import annotations
@@ -10,16 +12,17 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facedet_mm.detectors.decode import Head
 from facedet_mm.detectors.letterbox import InputSize, fit, make_blob
 from facedet_mm.detectors.onnx import OnnxDetector
 from facedet_mm.errors import FaceDetError
@@ -46,12 +49,14 @@ if TYPE_CHECKING:
 
 __all__ = ["QuantizedModel", "quantize_model", "quantize_onnx"]
 
-Maxima: TypeAlias = dict[str, NDArray[np.float32]]
-"""Tensor → (C,), the largest value of each channel."""
+Channels: TypeAlias = NDArray[np.float32]
+"""(C,): a value for each channel."""
 
 _OPSET = 17
 _LEAST_LOGIT = -4.6
 """Of a score of 0.01: below it one logit is as good as another."""
+_FOR_BIASES = 24
+"""Pictures for the biases: means settle sooner than ranges."""
 _LEAST_SCALE = 1 / 64
 """A channel's range is stretched by at most 64."""
 
@@ -80,6 +85,8 @@ def quantize_onnx(
     pictures: Sequence[str | os.PathLike[str]],
     *,
     input_size: InputSize = 640,
+    symmetric: bool = False,
+    ranges: Literal["mean", "extremes"] = "mean",
 ) -> QuantizedModel:
     """Writes a detector's ONNX file with its convolutions in INT8.
 
@@ -91,6 +98,9 @@ def quantize_onnx(
         pictures: on which the ranges of the activations are measured; some 100 of the kind that will be seen. They
             need no annotations.
         input_size: that they are measured at; as for :class:`~facedet_mm.detectors.onnx.OnnxDetector`.
+        symmetric: signed activations without an offset, the only ones that TensorRT takes; a little less exact.
+        ranges: of inner activations: the mean over the pictures of each one's least and largest value, or the least
+            and largest of all. Neither is better for all models.
 
     Raises:
         ModelError: ``model`` is no such file.
@@ -108,16 +118,23 @@ def quantize_onnx(
     if not pictures:
         raise FaceDetError("quantization needs pictures to measure the activations on, and there are none")
     detector = OnnxDetector(model, input_size=input_size)
+    if not isinstance(detector._head, Head):
+        raise FaceDetError(f"{model} decodes in the graph, where INT8 costs pixels: quantize the file of --kind raw")
     original = onnx.load(model)
     if any(node.op_type in ("QuantizeLinear", "QLinearConv", "ConvInteger") for node in original.graph.node):
         raise FaceDetError(f"{model} is quantized already; start from the float file")
     blobs = _Blobs(detector, pictures)
     converted = version_converter.convert_version(original, _OPSET)
     graph = _Graph(converted)
-    logits = graph.logits() if detector._head.family == "scrfd" else []
-    maxima = _channel_maxima(converted, [*graph.equalisable(), *logits], blobs)
-    graph.equalise(maxima)
-    with tempfile.TemporaryDirectory() as folder, atomic_path(Path(output)) as scratch:
+    scores = graph.score_convolutions()
+    lasts = [node.output[0] for node in graph.last_convolutions()]
+    extremes = _extremes(converted, [*graph.equalisable(), *lasts], blobs)
+    graph.equalise({name: np.maximum(-low, high) for name, (low, high) in extremes.items()})
+    # What comes out isn't cut, whatever the inner ranges are.
+    kept = {name: (low.min(), high.max()) for name, (low, high) in extremes.items() if name in lasts}
+    for node in scores[:1]:
+        kept[node.output[0]] = _LEAST_LOGIT, max(kept[node.output[0]][1], 0)
+    with tempfile.TemporaryDirectory() as folder, atomic_path(output) as scratch:
         source = Path(folder, "float.onnx")
         onnx.save(converted, source)
         with _silence():
@@ -128,18 +145,25 @@ def quantize_onnx(
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv", "Relu", "Add"],
                 per_channel=True,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=graph.constant_adds(),
+                nodes_to_exclude=[*graph.constant_adds(), *(node.name for node in scores[1:])],
                 calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"TensorQuantOverrides": _logit_ranges({name: maxima[name] for name in logits})},
+                extra_options={
+                    "ActivationSymmetric": symmetric,
+                    "CalibMovingAverage": ranges == "mean",
+                    "TensorQuantOverrides": {
+                        name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+                        for name, (low, high) in kept.items()
+                    },
+                },
             )
         quantized = onnx.load(scratch)
+        _correct_biases(converted, quantized, blobs.some(_FOR_BIASES))
         helper.set_model_props(quantized, {p.key: p.value for p in original.metadata_props})
         onnx.save(quantized, scratch)
-    convolutions = sum(node.op_type == "Conv" for node in quantized.graph.node)
-    sizes = (os.stat(path).st_size for path in (model, output))
-    return QuantizedModel(Path(output), convolutions, len(blobs), *sizes)
+    convolutions = sum(node.op_type == "Conv" for node in quantized.graph.node) - len(scores[1:])
+    return QuantizedModel(Path(output), convolutions, len(blobs), os.stat(model).st_size, os.stat(output).st_size)
 
 
 def quantize_model(model: nn.Module, method: str = "dynamic") -> nn.Module:
@@ -171,7 +195,8 @@ def quantize_model(model: nn.Module, method: str = "dynamic") -> nn.Module:
             "%s has no linear layer, so dynamic quantization changes nothing: export it and use facedet quantize",
             type(model).__name__,
         )
-    quantized: nn.Module = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    quantize: Any = torch.ao.quantization.quantize_dynamic
+    quantized: nn.Module = quantize(model, {torch.nn.Linear}, dtype=torch.qint8)
     return quantized
 
 
@@ -188,41 +213,49 @@ class _Graph:
                 self._users[name].append(node)
 
     def equalisable(self) -> dict[str, tuple[onnx.NodeProto, onnx.NodeProto]]:
-        """Each ReLU output between two convolutions that share it and their weights with nobody → the two."""
+        """Each tensor between two convolutions, with or without a ReLU, that they share with nobody → the two.
+
+        Nor do they share their weights: one net's head may serve several strides.
+        """
         found = {}
-        for first in self._nodes:
-            relu = self._only_user(first.output[0], "Relu") if first.op_type == "Conv" else None
-            second = self._only_user(relu.output[0], "Conv") if relu else None
-            if relu and second and self._owns(first, first.input[1:]) and self._owns(second, second.input[1:2]):
-                found[relu.output[0]] = first, second
+        for first in (node for node in self._nodes if node.op_type == "Conv"):
+            name = first.output[0]
+            relu = self._only_user(name, "Relu")
+            second = self._only_user(relu.output[0] if relu else name, "Conv")
+            if second and self._owns(first, first.input[1:]) and self._owns(second, second.input[1:2]):
+                found[second.input[0]] = first, second
         return found
 
-    def equalise(self, maxima: Maxima) -> None:
+    def equalise(self, largest: dict[str, Channels]) -> None:
         """Scales channels so that they fill the range they share; the second convolution undoes it.
 
         A depthwise one does so at no cost, as each of its channels has a scale of its own; elsewhere the channel's
         share of the activations is weighed against its share of the weights.
         """
         for name, (first, second) in self.equalisable().items():
-            largest = np.maximum(maxima[name], 1e-6)
+            channels = np.maximum(largest[name], 1e-6)
             weight = self._array(second.input[1])
-            depthwise = weight.shape[1] == 1 and _attribute(second, "group", 1) == len(largest)
-            if depthwise:
-                scale, after = largest, (slice(None), None, None, None)
+            groups, axis = _groups(second), 1
+            if groups == len(channels):
+                scale, axis = channels, 0
+            elif groups == 1:
+                scale = np.sqrt(channels / np.maximum(np.abs(weight).max(axis=(0, 2, 3)), 1e-6))
             else:
-                if _attribute(second, "group", 1) != 1:
-                    continue
-                scale = np.sqrt(largest / np.maximum(np.abs(weight).max(axis=(0, 2, 3)), 1e-6))
-                after = (None, slice(None), None, None)
+                continue
             scale = np.clip(scale / scale.max(), _LEAST_SCALE, 1).astype(np.float32)
             self._set(first.input[1], self._array(first.input[1]) / scale[:, None, None, None])
             for bias in first.input[2:]:
                 self._set(bias, self._array(bias) / scale)
-            self._set(second.input[1], weight * scale[after])
+            self._set(second.input[1], weight * np.expand_dims(scale, (0, 2, 3) if axis else (1, 2, 3)))
 
-    def logits(self) -> list[str]:
-        """Outputs of convolutions that only a sigmoid sees."""
-        return [node.output[0] for node in self._nodes if node.op_type == "Conv" and self._ends_in_sigmoid(node)]
+    def score_convolutions(self) -> list[onnx.NodeProto]:
+        """Those whose output only a sigmoid sees, if it alone makes the score: finest stride first, as in all files."""
+        found = [node for node in self._nodes if node.op_type == "Conv" and self._ends_in_sigmoid(node)]
+        return found if len(found) == sum(node.op_type == "Sigmoid" for node in self._nodes) else []
+
+    def last_convolutions(self) -> list[onnx.NodeProto]:
+        """Those that no other comes after: what they give is what the network gives."""
+        return [node for node in self._nodes if node.op_type == "Conv" and not self._comes_before_one(node)]
 
     def constant_adds(self) -> list[str]:
         """Additions of a constant: a part of a normalisation, which stays in float."""
@@ -239,6 +272,10 @@ class _Graph:
         return users[0].op_type == "Sigmoid" or (
             users[0].op_type in ("Transpose", "Reshape") and self._ends_in_sigmoid(users[0])
         )
+
+    def _comes_before_one(self, node: onnx.NodeProto) -> bool:
+        users = [user for name in node.output for user in self._users[name]]
+        return any(user.op_type == "Conv" or self._comes_before_one(user) for user in users)
 
     def _only_user(self, name: str, op_type: str) -> onnx.NodeProto | None:
         users = self._users[name]
@@ -266,6 +303,10 @@ class _Blobs:
     def __len__(self) -> int:
         return len(self._pictures)
 
+    def some(self, count: int) -> _Blobs:
+        """Those of about ``count`` of the pictures, evenly chosen."""
+        return _Blobs(self._detector, self._pictures[:: max(1, len(self._pictures) // count)])
+
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         size, network = self._detector.input_size, self._detector._network
         assert not isinstance(size, list)
@@ -285,22 +326,41 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self._inputs, None)
 
 
-def _channel_maxima(model: onnx.ModelProto, names: list[str], blobs: _Blobs) -> Maxima:
-    """The largest value of each channel of each tensor."""
-    maxima: Maxima = {}
+def _extremes(model: onnx.ModelProto, names: list[str], blobs: _Blobs) -> dict[str, tuple[Channels, Channels]]:
+    """The least and largest value of each channel of each tensor."""
+    extremes: dict[str, tuple[Channels, Channels]] = {}
     for found in _tensors(model, names, blobs):
         for name, value in found.items():
-            largest = value.max(axis=(0, 2, 3))
-            maxima[name] = np.maximum(maxima[name], largest) if name in maxima else largest
-    return maxima
+            low, high = value.min(axis=(0, 2, 3)), value.max(axis=(0, 2, 3))
+            before = extremes.get(name, (low, high))
+            extremes[name] = np.minimum(before[0], low), np.maximum(before[1], high)
+    return extremes
 
 
-def _logit_ranges(maxima: Maxima) -> dict[str, Any]:
-    """Ranges of the logits, from where they begin to matter."""
-    return {
-        name: [{"rmin": np.float32(_LEAST_LOGIT), "rmax": np.float32(max(largest.max(), 0))}]
-        for name, largest in maxima.items()
-    }
+def _correct_biases(original: onnx.ModelProto, quantized: onnx.ModelProto, blobs: _Blobs) -> None:
+    """Takes the mean error of each channel out of the convolutions' biases, from the input on."""
+    makers = {output: node for node in quantized.graph.node for output in node.output}
+    weights = {weight.name: weight for weight in quantized.graph.initializer}
+    uses = Counter(name for node in quantized.graph.node for name in node.input)
+    outputs = {node.name: node.output[0] for node in original.graph.node if node.op_type == "Conv"}
+    wanted = _channel_means(original, list(outputs.values()), blobs)
+    for node in (node for node in quantized.graph.node if node.op_type == "Conv"):
+        maker = makers.get(node.input[2]) if len(node.input) > 2 else None
+        if maker is None or maker.op_type != "DequantizeLinear" or uses[maker.input[0]] > 1:
+            continue
+        error = wanted[outputs[node.name]] - _channel_means(quantized, [node.output[0]], blobs)[node.output[0]]
+        bias, step = (numpy_helper.to_array(weights[name]) for name in maker.input[:2])
+        corrected = (bias + np.round(error / step)).astype(np.int32)
+        weights[maker.input[0]].CopyFrom(numpy_helper.from_array(corrected, maker.input[0]))
+
+
+def _channel_means(model: onnx.ModelProto, names: list[str], blobs: _Blobs) -> dict[str, Channels]:
+    """The mean of each channel of each tensor."""
+    sums: dict[str, Channels] = {}
+    for found in _tensors(model, names, blobs):
+        for name, value in found.items():
+            sums[name] = sums.get(name, np.float32(0)) + value.mean(axis=(0, 2, 3))
+    return {name: total / np.float32(len(blobs)) for name, total in sums.items()}
 
 
 def _tensors(model: onnx.ModelProto, names: list[str], blobs: _Blobs) -> Iterator[dict[str, NDArray[np.float32]]]:
@@ -317,8 +377,8 @@ def _tensors(model: onnx.ModelProto, names: list[str], blobs: _Blobs) -> Iterato
         yield dict(zip(names, session.run(names, {session.get_inputs()[0].name: blob}), strict=True))
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)
+def _groups(convolution: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)
 
 
 @contextmanager

@@ -146,7 +146,8 @@ def make_blob(
         planes[:, :height, width:] = 0
         if box.resized != box.picture:
             resized = workspace.array("resized", (height, width, 3), np.uint8)
-            image = cv2.resize(image, box.resized, dst=resized, interpolation=cv2.INTER_LINEAR)
+            cv2.resize(image, box.resized, dst=resized, interpolation=cv2.INTER_LINEAR)
+            image = resized
         channels = list(workspace.array("channels", (3, height, width), np.uint8))
         cv2.split(image, channels)
         if normalization.to_rgb:
