@@ -145,6 +145,24 @@ def test_without_tracking_there_are_no_ids_and_nothing_is_smoothed() -> None:
         assert np.array_equal(faces.boxes, plain.detect(frame.image).boxes)
 
 
+def test_a_face_at_rest_is_smoothed_and_anew_after_a_cut() -> None:
+    random = np.random.default_rng(0)
+    seen = [np.array([[10, 10, 50, 60]]) + random.normal(0, 1, (1, 4)) for _ in range(90)]
+    seen += [box + 60 for box in seen[:10]]
+    shots = [0] * 90 + [1] * 10
+    plain, smooth = (
+        [stream.update(Frame(noise(shot), i + 1, i / 30)).boxes[0] for i, shot in enumerate(shots)]
+        for stream in (
+            FaceStream(FakeDetector([Faces(box, [0.9]) for box in seen]), StreamOptions(smoothing=on), fps=30)
+            for on in (False, True)
+        )
+    )
+    assert np.allclose(plain, np.concatenate(seen), atol=1e-4)
+    jitter = [np.diff(path[30:90], 2, axis=0).std() for path in (plain, smooth)]
+    assert jitter[1] < jitter[0] / 3
+    assert np.abs(np.array(smooth[90:]) - [70, 70, 110, 120]).max() < 4
+
+
 def test_a_face_that_blinks_is_tracked_by_its_weak_detections_and_untracked_ones_need_a_good_score() -> None:
     strong, weak = Faces([[10, 10, 50, 60]], [0.9]), Faces([[10, 10, 50, 60], [100, 10, 130, 40]], [0.3, 0.3])
     stream = FaceStream(FakeDetector([strong, strong, weak, weak, strong]), StreamOptions(), fps=30)

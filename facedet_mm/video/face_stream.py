@@ -101,13 +101,13 @@ class FaceStream:
         detect = self._policy.should_detect(frame.image)
         if self._policy.cut:
             self._tracker.forget()
-            if self._smoother:
+            if self._smoother is not None:  # an empty one is false
                 self._smoother.reset()
         faces = self._shown(self._tracker.update(self._detect(frame))) if detect else self._propagator.step(frame.image)
         if detect:
             self._propagator.start(frame.image, faces)
         self._policy.observe(faces)
-        return self._smoother.update(faces, frame.time) if self._smoother else faces
+        return self._smoother.update(faces, frame.time) if self._smoother is not None else faces
 
     def _shown(self, faces: Faces) -> Faces:
         """The tracked faces, and those good enough without a track."""

@@ -1,0 +1,202 @@
+"""What keyframes, smoothing and low light cost and gain, on clips and pictures.
+
+Keyframes: the faces of every frame's detection that are there too with the detector on some frames only, at IoU 0.5,
+and how many times as many frames a second that gives, decoded frames in, faces out.
+Smoothing: how much the centres of boxes jitter from frame to frame (the root mean square of their second difference,
+in hundredths of the face's size) while faces are at rest, before and after; and how many frames the smoothed centre
+lies behind the detected one where faces move fast.
+Low light: the faces found in a bright picture that are found in a darkened one, without and with the treatment.
+
+Example:
+    python tools/analysis/benchmark_video_quality.py keyframes clips/*.mkv --threads 1
+    python tools/analysis/benchmark_video_quality.py smoothing clips/*.mkv
+    python tools/analysis/benchmark_video_quality.py low-light WIDER_val/images --limit 50
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+
+import numpy as np
+
+from facedet_mm.cli import guard
+from facedet_mm.cli.arguments import positive
+from facedet_mm.cli.inputs import find_inputs
+from facedet_mm.cli.video import keyframes
+from facedet_mm.detectors import build_detector
+from facedet_mm.errors import FaceDetError
+from facedet_mm.images import read_image
+from facedet_mm.structures import Faces
+from facedet_mm.tracking.association import iou_matrix
+from facedet_mm.video.face_stream import FaceStream
+from facedet_mm.video.frame import Frame
+from facedet_mm.video.low_light import LowLight
+from facedet_mm.video.pipeline import VideoFaceDetector
+from facedet_mm.video.sources import open_source
+
+RATE = 30.0
+SLOW, FAST = 0.1, 1.0
+"""Face sizes a second: below the first a face is at rest, above the second it is fast."""
+WINDOW = 9
+"""Frames over which a face's speed is measured: more than its jitter lasts."""
+DARKNESS = {"gamma 3, noise 3": (3.0, 1.0, 3.0), "gamma 4, noise 4": (4.0, 1.0, 4.0), "a 12th of the light": (1, 12, 2)}
+
+
+def main() -> int:
+    """Runs the tool; gives the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, what in (
+        ("keyframes", run_keyframes, "videos"),
+        ("smoothing", run_smoothing, "videos"),
+        ("low-light", run_low_light, "pictures"),
+    ):
+        command = commands.add_parser(name)
+        command.add_argument("inputs", nargs="+", help=f"{what}, as for facedet")
+        command.add_argument("--model", help="a zoo name or an .onnx file (default: yunet_n)")
+        command.add_argument("--threads", type=positive, default=1, help="of the network (1)")
+        command.set_defaults(run=run)
+        if name == "keyframes":
+            command.add_argument("--every", type=keyframes, nargs="+", default=[5, "adaptive"], help="(5 adaptive)")
+            command.add_argument("--optical-flow", action="store_true")
+        if name == "low-light":
+            command.add_argument("--limit", type=positive, default=50, help="pictures, evenly chosen (50)")
+    args = parser.parse_args()
+    return guard(lambda: args.run(args), parser.prog)
+
+
+def video(args: argparse.Namespace, **options: object) -> VideoFaceDetector:
+    """The pipeline that the command line asks for."""
+    path = args.model if args.model and args.model.endswith(".onnx") else None
+    return VideoFaceDetector(path, None if path else args.model, threads=args.threads, **options)
+
+
+def follow(pipeline: VideoFaceDetector, frames: list[Frame], fps: float) -> tuple[list[Faces], float]:
+    """The faces of each frame, and the seconds that it took."""
+    stream = FaceStream(pipeline.detector, pipeline.options, fps)
+    start = time.perf_counter()
+    found = [stream.update(frame) for frame in frames]
+    return found, time.perf_counter() - start
+
+
+def clips(names: list[str]) -> list[tuple[list[Frame], float]]:
+    """The frames of each video and their rate."""
+    result = []
+    for name in names:
+        with open_source(name) as source:
+            result.append((list(source), source.info.fps or RATE))
+    return result
+
+
+def recall(expected: list[Faces], found: list[Faces]) -> tuple[int, int]:
+    """How many of the expected faces are found at IoU 0.5, and how many there are."""
+    hits = 0
+    for a, b in zip(expected, found, strict=True):
+        if len(a) and len(b):
+            hits += int((iou_matrix(a.boxes.T.astype(float), b.boxes.T.astype(float)).max(axis=1) >= 0.5).sum())
+    return hits, sum(map(len, expected))
+
+
+def run_keyframes(args: argparse.Namespace) -> int:
+    """``keyframes``: prints recall and speed-up of each policy."""
+    every = video(args, use_smoothing=False)
+    totals: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0, 0])
+    for frames, fps in clips(args.inputs):
+        expected, base = follow(every, frames, fps)
+        expected = [faces[faces.track_ids >= 0] for faces in expected]
+        for policy in args.every:
+            pipeline = video(args, use_smoothing=False, keyframes=policy, optical_flow=args.optical_flow)
+            found, seconds = follow(pipeline, frames, fps)
+            hits, count = recall(expected, found)
+            for i, value in enumerate((hits, count, base, seconds)):
+                totals[str(policy)][i] += value
+    for policy, (hits, count, base, seconds) in totals.items():
+        print(f"keyframes {policy:>9}: recall {hits / max(count, 1):.3f} of {count:.0f} faces, {base / seconds:.2f} x")
+    return 0
+
+
+def run_smoothing(args: argparse.Namespace) -> int:
+    """``smoothing``: prints jitter at rest before and after, and the lag in motion."""
+    raw, smooth = video(args, use_smoothing=False), video(args, use_smoothing=True)
+    jitter: dict[str, list[np.ndarray]] = {"before": [], "after": []}
+    lags = []
+    for frames, fps in clips(args.inputs):
+        before, after = (paths(follow(pipeline, frames, fps)[0]) for pipeline in (raw, smooth))
+        for identity in before.keys() & after.keys():
+            size, seen = before[identity]
+            steady = after[identity][1]
+            if len(seen) < 3 * WINDOW or len(seen) != len(steady):
+                continue
+            velocity = moving_average(np.gradient(seen, axis=0), WINDOW)
+            speed = np.linalg.norm(velocity, axis=1) * fps / size
+            calm = speed < SLOW
+            calm = calm[1:-1] & calm[:-2] & calm[2:]
+            for name, path in (("before", seen), ("after", steady)):
+                jitter[name].append((np.diff(path, 2, axis=0) / size)[calm])
+            fast = speed > FAST
+            behind = ((seen - steady) * velocity).sum(axis=1) / np.maximum((velocity**2).sum(axis=1), 1e-9)
+            lags.append(behind[fast])
+    root = {name: 100 * np.sqrt(np.mean(np.concatenate(parts) ** 2)) for name, parts in jitter.items() if parts}
+    if not root:
+        raise FaceDetError("no face is seen long enough to measure its jitter")
+    ratio = root["before"] / root["after"]
+    count = sum(map(len, jitter["before"]))
+    print(
+        f"at rest ({count} frames): jitter {root['before']:.3f} -> {root['after']:.3f} % of a face, {ratio:.1f} x less"
+    )
+    behind = np.concatenate(lags)
+    print(f"fast, {len(behind)} frames: {behind.mean():.2f} frames behind" if len(behind) else "nothing moves fast")
+    return 0
+
+
+def paths(found: list[Faces]) -> dict[int, tuple[float, np.ndarray]]:
+    """Identity → the mean size of its box, and its centres (N, 2), of tracks without a gap."""
+    boxes: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
+    for number, faces in enumerate(found):
+        for identity, box in zip(faces.track_ids, faces.boxes, strict=True):
+            if identity >= 0:
+                boxes[int(identity)].append((number, box))
+    result = {}
+    for identity, entries in boxes.items():
+        numbers, rows = np.array([n for n, _ in entries]), np.array([b for _, b in entries], float)
+        if (np.diff(numbers) == 1).all():
+            size = float(np.sqrt(np.prod(rows[:, 2:] - rows[:, :2], axis=1)).mean())
+            result[identity] = size, (rows[:, :2] + rows[:, 2:]) / 2
+    return result
+
+
+def moving_average(values: np.ndarray, width: int) -> np.ndarray:
+    """(N, 2) → (N, 2), the mean over a window; shorter at the ends."""
+    kernel = np.ones(width)
+    share = np.convolve(np.ones(len(values)), kernel, "same")
+    return np.stack([np.convolve(column, kernel, "same") / share for column in values.T], axis=1)
+
+
+def run_low_light(args: argparse.Namespace) -> int:
+    """``low-light``: prints the recall on darkened pictures without and with the treatment."""
+    found = find_inputs(args.inputs, recursive=True)
+    chosen = [found[i].path for i in np.unique(np.linspace(0, len(found) - 1, args.limit).round().astype(int))]
+    detector = build_detector(args.model or "yunet_n", threads=args.threads)
+    brighten = LowLight("auto")
+    totals = {name: np.zeros(3, int) for name in DARKNESS}
+    for number, path in enumerate(chosen):
+        image = read_image(path)
+        expected = [detector.detect(image)]
+        for name, (gamma, divisor, noise) in DARKNESS.items():
+            random = np.random.default_rng([number, len(name)])
+            dark = 255 * (image / 255.0) ** gamma / divisor + random.normal(0, noise, image.shape)
+            dark = np.clip(dark.round(), 0, 255).astype(np.uint8)
+            plain, count = recall(expected, [detector.detect(dark)])
+            totals[name] += plain, recall(expected, [detector.detect(brighten(dark))])[0], count
+    for name, (plain, treated, count) in totals.items():
+        print(
+            f"{name:<20} recall {plain / count:.2f} -> {treated / count:.2f} of {count} faces in {len(chosen)} pictures"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
