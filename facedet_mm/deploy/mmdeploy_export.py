@@ -23,7 +23,8 @@ from facedet_mm.apis.checkpoint import load_weights
 from facedet_mm.apis.runner import set_test_size
 from facedet_mm.deploy.mmdeploy_checks import check_configs, check_device
 from facedet_mm.deploy.mmdeploy_compare import compare_faces, to_faces
-from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
+from facedet_mm.errors import FaceDetError, ModelError
+from facedet_mm.features import missing_dependency
 from facedet_mm.images import read_image, write_image
 from facedet_mm.structures import Faces
 from facedet_mm.visualization import draw_faces
@@ -36,10 +37,7 @@ try:
     from mmdeploy.codebase.base import BaseTask
     from mmdeploy.utils import get_backend, get_calib_filename, get_dynamic_axes, get_input_shape, get_ir_config
 except ModuleNotFoundError as missing:
-    raise MissingDependencyError(
-        f"mmdeploy 1.3.1 is needed ({missing}): pip install --no-deps mmdeploy==1.3.1, "
-        "then pip install aenum grpcio multiprocess prettytable terminaltables six 'setuptools<81'"
-    ) from missing
+    raise missing_dependency("this deploys through mmdeploy 1.3.1", "mmdeploy", missing) from missing
 
 CALIBRATION_PICTURES = 200
 """Training pictures, evenly chosen, that INT8 is calibrated with."""

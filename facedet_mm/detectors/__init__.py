@@ -10,7 +10,7 @@ from typing import Any, cast
 from facedet_mm.detectors.base import Detector, Image, InputSizes
 from facedet_mm.detectors.letterbox import InputSize
 from facedet_mm.detectors.onnx import OnnxDetector
-from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
+from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.features import missing_dependency
 from facedet_mm.zoo import config_path, find_model, weights_path
 
@@ -102,10 +102,8 @@ def _tensorrt_detector(
     try:
         module = importlib.import_module("facedet_mm.detectors.tensorrt")
     except ImportError as error:
-        raise MissingDependencyError(
-            f"device 'trt' is TensorRT itself: pip install 'facedet-mm[tensorrt]' ({error}); "
-            "device 'tensorrt' is ONNX Runtime's way to it"
-        ) from error
+        what = "device 'trt' is TensorRT itself (device 'tensorrt' is ONNX Runtime's way to it)"
+        raise missing_dependency(what, "tensorrt", error) from error
     others = {name: value for name, value in options.items() if name != "device"}
     return cast(Detector, module.TensorRTDetector(path, gpu=int(gpu or 0), **others))
 

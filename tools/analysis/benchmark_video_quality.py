@@ -1,7 +1,7 @@
 """What keyframes, smoothing and low light cost and gain, on clips and pictures.
 
 Keyframes: the faces of every frame's detection that are there too with the detector on some frames only, at IoU 0.5,
-and how many times as many frames a second that gives, decoded frames in, faces out.
+of all of them and of those with an id; and how many times as many frames a second that gives, frames in, faces out.
 Smoothing: how much the centres of boxes jitter from frame to frame (the root mean square of their second difference,
 in hundredths of the face's size) while faces are at rest, before and after; and how many frames the smoothed centre
 lies behind the detected one where faces move fast.
@@ -103,18 +103,20 @@ def recall(expected: list[Faces], found: list[Faces]) -> tuple[int, int]:
 def run_keyframes(args: argparse.Namespace) -> int:
     """``keyframes``: prints recall and speed-up of each policy."""
     every = video(args, use_smoothing=False)
-    totals: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0, 0])
+    totals: dict[str, list[float]] = defaultdict(lambda: [0] * 6)
     for frames, fps in clips(args.inputs):
         expected, base = follow(every, frames, fps)
-        expected = [faces[faces.track_ids >= 0] for faces in expected]
+        tracked = [faces[faces.track_ids >= 0] for faces in expected]
         for policy in args.every:
             pipeline = video(args, use_smoothing=False, keyframes=policy, optical_flow=args.optical_flow)
             found, seconds = follow(pipeline, frames, fps)
-            hits, count = recall(expected, found)
-            for i, value in enumerate((hits, count, base, seconds)):
+            for i, value in enumerate((*recall(expected, found), *recall(tracked, found), base, seconds)):
                 totals[str(policy)][i] += value
-    for policy, (hits, count, base, seconds) in totals.items():
-        print(f"keyframes {policy:>9}: recall {hits / max(count, 1):.3f} of {count:.0f} faces, {base / seconds:.2f} x")
+    for policy, (hits, count, tracked_hits, tracked_count, base, seconds) in totals.items():
+        print(
+            f"keyframes {policy:>9}: recall {hits / max(count, 1):.3f} of {count:.0f} faces, "
+            f"{tracked_hits / max(tracked_count, 1):.3f} of {tracked_count:.0f} with an id, {base / seconds:.2f} x"
+        )
     return 0
 
 
