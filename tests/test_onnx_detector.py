@@ -15,7 +15,7 @@ import pytest
 
 from facedet_mm import Detector, FaceDetError, Faces, build_detector
 from facedet_mm.detectors.decode import decode, recognise, to_faces
-from facedet_mm.detectors.letterbox import Letterbox, Normalization, fit, make_blob
+from facedet_mm.detectors.letterbox import Letterbox, Normalization, Workspace, fit, make_blob
 from facedet_mm.detectors.onnx import OnnxDetector
 from facedet_mm.errors import ImageError, MissingDependencyError, ModelError
 from facedet_mm.evaluation import Predictions, evaluate, read_ground_truth
@@ -75,6 +75,20 @@ class TestLetterbox:
         rng = np.random.default_rng(0)
         for width, height in rng.integers(20, 5000, (2000, 2)).tolist():
             assert fit(width, height, 640).resized == rescale_size((width, height), (640, 640))
+
+    def test_a_blob_in_used_memory_is_the_one_in_fresh_memory(self) -> None:
+        rng = np.random.default_rng(0)
+        workspace = Workspace()
+        for _ in range(60):
+            canvas = [(96, 96), (96, 64), (64, 96)][rng.integers(3)]
+            sizes = rng.integers(1, 200, (rng.integers(1, 4), 2)).tolist()
+            images = [rng.integers(0, 256, (height, width, 3), np.uint8) for width, height in sizes]
+            boxes = [fit(width, height, canvas) for width, height in sizes]
+            if rng.random() < 0.1:
+                with pytest.raises(cv2.error):
+                    make_blob([*images[:-1], np.empty((0, 5, 3), np.uint8)], boxes, SCRFD_NORMALIZATION, workspace)
+            used = make_blob(images, boxes, SCRFD_NORMALIZATION, workspace)
+            assert np.array_equal(used, make_blob(images, boxes, SCRFD_NORMALIZATION))
 
     @pytest.mark.parametrize("shape", [(480, 640), (700, 1000), (1000, 700), (1, 1), (10, 20000), (20000, 10)])
     def test_the_blob_is_the_resized_picture_normalised_with_zeros_around(self, shape: tuple[int, int]) -> None:

@@ -72,6 +72,7 @@ class Workspace(threading.local):
 
     def __init__(self) -> None:
         self._kept = dict[str, NDArray[Any]]()
+        self._blob: tuple[tuple[int, ...], list[tuple[int, int]]] = (), []
 
     def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
         """An array with any values, which may be those of the array that was last asked for by this ``name``."""
@@ -81,6 +82,20 @@ class Workspace(threading.local):
         if name not in self._kept:
             self._kept[name] = np.empty(_KEPT, dtype)
         return self._kept[name][:size].reshape(shape)
+
+    def blob(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
+        """A blob with any values, and for each of its pictures (width, height) of the part that isn't 0 already.
+
+        To write zeros over zeros would cost as much as to split the picture. :meth:`keep` says what is filled next.
+        """
+        before, filled = self._blob
+        self._blob = (), []
+        return self.array("blob", shape, np.float32), filled if before == shape else [(shape[3], shape[2])] * shape[0]
+
+    def keep(self, shape: tuple[int, ...], filled: list[tuple[int, int]]) -> None:
+        """The blob of this ``shape`` is done: its pictures are ``filled`` (width, height), and 0 elsewhere."""
+        if math.prod(shape) <= _KEPT:
+            self._blob = shape, filled
 
 
 def check_input_size(size: Any, divisor: int = 32) -> InputSize:
@@ -139,11 +154,12 @@ def make_blob(
     """
     workspace = workspace or Workspace()
     width, height = boxes[0].canvas
-    blob = workspace.array("blob", (len(images), 3, height, width), np.float32)
-    for planes, image, box in zip(blob, images, boxes, strict=True):
+    shape = len(images), 3, height, width
+    blob, filled = workspace.blob(shape)
+    for planes, image, box, (right, bottom) in zip(blob, images, boxes, filled, strict=True):
         width, height = box.resized
-        planes[:, height:] = 0
-        planes[:, :height, width:] = 0
+        planes[:, height:bottom, :right] = 0
+        planes[:, :height, width:right] = 0
         if box.resized != box.picture:
             resized = workspace.array("resized", (height, width, 3), np.uint8)
             cv2.resize(image, box.resized, dst=resized, interpolation=cv2.INTER_LINEAR)
@@ -157,6 +173,7 @@ def make_blob(
                 np.copyto(plane, channel)
             else:
                 cv2.LUT(channel, table, dst=plane)
+    workspace.keep(shape, [box.resized for box in boxes])
     return blob
 
 
