@@ -50,20 +50,17 @@ class Normalization:
     Attributes:
         mean, std: three values in the order of the network's channels.
         to_rgb: whether the network takes RGB.
-        tables: for each channel the result for all 256 values, or ``None`` where it changes nothing.
+        tables: for each channel the result for all 256 values.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     to_rgb: bool
-    tables: tuple[NDArray[np.float32] | None, ...] = field(init=False, repr=False, compare=False)
+    tables: tuple[NDArray[np.float32], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         values = np.arange(256, dtype=np.float64)
-        tables = [
-            None if (mean, std) == (0, 1) else ((values - mean) / std).astype(np.float32)
-            for mean, std in zip(self.mean, self.std, strict=True)
-        ]
+        tables = (((values - mean) / std).astype(np.float32) for mean, std in zip(self.mean, self.std, strict=True))
         object.__setattr__(self, "tables", tuple(tables))
 
 
@@ -169,10 +166,7 @@ def make_blob(
         if normalization.to_rgb:
             channels.reverse()
         for plane, channel, table in zip(planes[:, :height, :width], channels, normalization.tables, strict=True):
-            if table is None:
-                np.copyto(plane, channel)
-            else:
-                cv2.LUT(channel, table, dst=plane)
+            cv2.LUT(channel, table, dst=plane)
     workspace.keep(shape, [box.resized for box in boxes])
     return blob
 
