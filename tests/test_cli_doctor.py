@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from facedet_mm import diagnosis
-from facedet_mm.cli import main
+from facedet_mm.cli import guard, main
 from facedet_mm.diagnosis import Problem, check_feature, conflicts, installed_versions
-from facedet_mm.features import FEATURES, MODULES, satisfies, split_requirement
+from facedet_mm.errors import FaceDetError, MissingDependencyError
+from facedet_mm.features import FEATURES, MODULES, missing_dependency, satisfies, split_requirement
 from facedet_mm.machine import cpu_features
 from facedet_mm.probe import probe
 
@@ -254,3 +255,18 @@ def test_the_versions_are_those_of_the_installed_packages(
     assert packages["numpy"] == importlib.metadata.version("numpy")
     assert packages["scipy"] == importlib.metadata.version("scipy")
     assert installed_versions()["numpy"] == packages["numpy"]
+
+
+def test_every_missing_dependency_points_to_the_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(error: Exception) -> int:
+        def run() -> int:
+            raise error
+
+        return guard(run, "facedet detect")
+
+    assert fails(MissingDependencyError("device 'cuda' needs another build")) == 1
+    assert "facedet doctor says" in capsys.readouterr().err.splitlines()[1]
+    assert fails(missing_dependency("plots", "plot", ImportError("no matplotlib"))) == 1
+    assert capsys.readouterr().err.count("facedet doctor") == 1
+    assert fails(FaceDetError("a mistake")) == 1
+    assert "doctor" not in capsys.readouterr().err

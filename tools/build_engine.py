@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
-from facedet_mm.errors import MissingDependencyError
+from facedet_mm.features import missing_dependency
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def _build(args: argparse.Namespace) -> int:
         from facedet_mm.deploy.tensorrt import build_engine
         from facedet_mm.detectors.tensorrt import ShapeRange
     except ImportError as error:
-        raise MissingDependencyError(f"TensorRT: pip install 'facedet-mm[tensorrt]' ({error})") from error
+        raise missing_dependency("engines are built by TensorRT", "tensorrt", error) from error
     shapes = ShapeRange(args.min, args.opt, args.max) if args.min else None
     report = build_engine(args.model, args.precision, shapes, args.gpu, args.image, args.size)
     print(f"{report.path} ({report.precision}; {report.shapes}; {report.seconds:.1f} s)")

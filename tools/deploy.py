@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
-from facedet_mm.errors import MissingDependencyError
+from facedet_mm.features import missing_dependency
 
 
 def main() -> int:
@@ -41,7 +41,7 @@ def main() -> int:
     try:
         from facedet_mm.deploy.mmdeploy_export import deploy
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"{error.name} is needed: pip install 'facedet-mm[train]'") from error
+        raise missing_dependency(f"{error.name} is needed", "train", error) from error
     from mmdeploy.utils import get_root_logger
 
     get_root_logger().setLevel(logging.getLevelName(args.log_level))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from facedet_mm import __version__
-from facedet_mm.errors import FaceDetError
+from facedet_mm.errors import FaceDetError, MissingDependencyError
 
 COMMANDS = {
     "detect": "find faces in pictures",
@@ -65,6 +65,8 @@ def guard(run: Callable[[], int], name: str) -> int:
         return run()
     except FaceDetError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
+        if isinstance(error, MissingDependencyError) and "facedet doctor" not in str(error):
+            print("facedet doctor says what is installed, what is missing and what mends it", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
