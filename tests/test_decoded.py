@@ -10,7 +10,7 @@ import pytest
 from facedet_mm.detectors import build_detector
 from facedet_mm.detectors.decoded import check_fixed_thresholds, recognise_decoded, select_faces
 from facedet_mm.detectors.letterbox import Letterbox, Normalization, fit, make_blob
-from facedet_mm.detectors.pixels import make_pixels, padding_of, to_pixels
+from facedet_mm.detectors.pixels import make_pixels, padding_of
 from facedet_mm.errors import ModelError
 from facedet_mm.images import read_image
 from facedet_mm.zoo import asset_path
@@ -85,8 +85,8 @@ def test_pixels_are_the_resized_picture_with_the_mean_around():
     assert (pixels[0, :rows, columns:] == padding).all()
     plain = make_blob(views, boxes, Normalization((0, 0, 0), (1, 1, 1), to_rgb=False))
     assert np.array_equal(pixels[0, :rows, :columns], plain[0, :, :rows, :columns].transpose(1, 2, 0))
-    blob = make_blob(views, boxes, Normalization(padding, (1, 1, 1), to_rgb=False))
-    assert np.array_equal(to_pixels(blob, padding), pixels)
+    blob = make_blob(views, boxes, Normalization(padding, (1, 1, 1), to_rgb=False)) + np.reshape(padding, (3, 1, 1))
+    assert np.array_equal(blob.transpose(0, 2, 3, 1), pixels)
 
 
 def test_damaged_metadata_are_named(tmp_path: Path) -> None:

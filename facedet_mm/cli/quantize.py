@@ -18,7 +18,6 @@ from facedet_mm.detectors import Detector, build_detector
 from facedet_mm.errors import FaceDetError
 from facedet_mm.evaluation import GroundTruth, read_ground_truth
 from facedet_mm.evaluation.robustness import CLEAN, Cell, find_pictures, measure
-from facedet_mm.features import missing_dependency
 from facedet_mm.files import write_text
 from facedet_mm.images import read_image
 
@@ -73,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
     scored = _scored_pictures(args.annotations, args.images) if args.annotations else None
     found = [picture.path for picture in find_inputs(args.calibration, args.recursive)]
     pictures = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, args.pictures).round().astype(int))]
-    result = _quantization().quantize_onnx(
+    # By name, as it is below the wall.
+    quantization = importlib.import_module("facedet_mm.deploy.quantization")
+    result = quantization.quantize_onnx(
         args.model, out, pictures, input_size=args.size, symmetric=args.symmetric, ranges=args.ranges
     )
     print(f"written: {out}, {result.convolutions} convolutions in INT8, ranges of {result.pictures} pictures")
@@ -126,12 +127,3 @@ def _table(report: dict[str, dict[str, Any]]) -> str:
         change = f"{old / new:.2f} x less" if how == "÷" else f"{new - old:+.2f}"
         lines.append(f"{name:<14}{old:>10.2f}{new:>10.2f}{change:>14}")
     return "\n".join(lines)
-
-
-def _quantization() -> Any:
-    """The way out of the runtime half: by name, and only when asked for."""
-    try:
-        importlib.import_module("onnx")
-    except ImportError as error:
-        raise missing_dependency("quantization needs onnx", "deploy", error) from error
-    return importlib.import_module("facedet_mm.deploy.quantization")

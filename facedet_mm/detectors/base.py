@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,12 +151,16 @@ class LetterboxDetector(ABC):
         parts = (self._detect(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH))
         return [faces for part in parts for faces in part]
 
+    def _make_input(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Letterbox]) -> NDArray[Any]:
+        """The network's input for pictures that share one canvas; it lies there until this thread makes the next."""
+        return make_blob(images, boxes, self._network.normalization, self._workspace)
+
     @abstractmethod
-    def _find(self, blob: NDArray[np.float32], boxes: Sequence[Letterbox]) -> Iterable[Faces]:
+    def _find(self, blob: NDArray[Any], boxes: Sequence[Letterbox]) -> Iterable[Faces]:
         """Faces of each view of a batch, in pixels of its region.
 
         Args:
-            blob: (N, 3, H, W) float32, the network's input.
+            blob: what :meth:`_make_input` gives for them, (N, 3, H, W) float32 unless that is overridden.
             boxes: where each of the N views lies in it.
         """
 
@@ -176,8 +180,7 @@ class LetterboxDetector(ABC):
             for batch in (group[i : i + step] for i in range(0, len(group), step)):
                 fitted = [views[i][1].letterbox for i in batch]
                 crops = [views[i][1].crop(views[i][0]) for i in batch]
-                blob = make_blob(crops, fitted, self._network.normalization, self._workspace)
-                found.update(zip(batch, self._find(blob, fitted), strict=True))
+                found.update(zip(batch, self._find(self._make_input(crops, fitted), fitted), strict=True))
         return [found[i] for i in range(len(views))]
 
     def _best(self, plan: Sequence[View], found: Sequence[Faces]) -> Faces:

@@ -124,7 +124,25 @@ def to_faces(
         score_thr: faces score above it.
         iou_thr: see :func:`nms`.
     """
-    boxes, scores, landmarks = decode(head, outputs, letterbox.canvas[0], score_thr)
+    return faces_of_picture(*decode(head, outputs, letterbox.canvas[0], score_thr), letterbox, iou_thr)
+
+
+def faces_of_picture(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    landmarks: NDArray[np.float32] | None,
+    letterbox: Letterbox,
+    iou_thr: float,
+) -> Faces:
+    """Drops duplicates and what is no face, and gives the rest in pixels of the picture; see :func:`to_faces`.
+
+    Args:
+        boxes: (K, 4) x1 y1 x2 y2, in pixels of the network's input.
+        scores: (K,).
+        landmarks: (K, 5, 2) or ``None``, as the boxes.
+        letterbox: how the picture lay in the input.
+        iou_thr: see :func:`nms`.
+    """
     limits = np.array(letterbox.resized * 2, np.float32)
     boxes = np.minimum(np.maximum(boxes, 0), limits)
     sound = (boxes[:, :2] < boxes[:, 2:]).all(1)  # false for a NaN

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facedet_mm.detectors.decode import faces_of_picture
 from facedet_mm.detectors.letterbox import Letterbox, Normalization
-from facedet_mm.detectors.nms import nms
 from facedet_mm.errors import ModelError
 from facedet_mm.structures import Faces
 
@@ -84,13 +84,5 @@ def select_faces(
         iou_thr: see :func:`~facedet_mm.detectors.nms.nms`.
     """
     rows = (outputs[head.scores] > score_thr).nonzero()[0]
-    scores = outputs[head.scores][rows]
-    boxes = np.minimum(np.maximum(outputs[head.boxes][rows], 0), np.array(letterbox.resized * 2, np.float32))
     landmarks = None if head.landmarks is None else outputs[head.landmarks][rows]
-    sound = (boxes[:, :2] < boxes[:, 2:]).all(1)  # false for a NaN
-    if landmarks is not None:
-        sound &= np.isfinite(landmarks).all((1, 2))
-    candidates = sound.nonzero()[0]
-    kept = candidates[nms(boxes[candidates], scores[candidates], iou_thr)]
-    scale = np.array(letterbox.scale * 2, np.float32)
-    return Faces(boxes[kept] / scale, scores[kept], None if landmarks is None else landmarks[kept] / scale[:2])
+    return faces_of_picture(outputs[head.boxes][rows], outputs[head.scores][rows], landmarks, letterbox, iou_thr)

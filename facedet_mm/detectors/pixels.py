@@ -39,11 +39,3 @@ def make_pixels(
         else:
             canvas[:rows, :columns] = cv2.resize(image, box.resized, interpolation=cv2.INTER_LINEAR)
     return pixels
-
-
-def to_pixels(blob: NDArray[np.float32], padding: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The same from a blob (N, 3, H, W) of BGR planes made with ``padding`` as mean and a deviation of 1."""
-    pixels = np.empty((len(blob), *blob.shape[2:], 3), np.uint8)
-    for canvas, planes in zip(pixels, blob, strict=True):
-        cv2.add(cv2.merge(list(planes)), np.array([*padding, 0], np.float64), dst=canvas, dtype=cv2.CV_8U)
-    return pixels

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from facedet_mm.detectors.base import InputSizes, LetterboxDetector, NetworkInput
 from facedet_mm.detectors.decode import Head, recognise, to_faces
 from facedet_mm.detectors.decoded import DecodedHead, check_fixed_thresholds, recognise_decoded, select_faces
-from facedet_mm.detectors.letterbox import Letterbox, Normalization
-from facedet_mm.detectors.pixels import padding_of, to_pixels
+from facedet_mm.detectors.letterbox import Letterbox
+from facedet_mm.detectors.pixels import make_pixels, padding_of
 from facedet_mm.errors import ModelError
 from facedet_mm.structures import Faces
 
@@ -94,22 +94,26 @@ class SessionDetector(LetterboxDetector):
         decoded = isinstance(self._head, DecodedHead)
         network = NetworkInput(
             str(session.path),
-            Normalization(self._padding, (1, 1, 1), False) if self._pixels else self._head.normalization,
+            self._head.normalization,
             self._head.divisor,
             fixed_size,
             batches=batch is None and (decoded or all(len(shape) == 3 for shape in session.output_shapes)),
         )
         super().__init__(network, score_thr, iou_thr, input_size, max_faces, tiles)
 
-    def _find(self, blob: NDArray[np.float32], boxes: Sequence[Letterbox]) -> Iterable[Faces]:
-        values: NDArray[Any] = to_pixels(blob, self._padding) if self._pixels else blob
+    def _make_input(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Letterbox]) -> NDArray[Any]:
+        if self._pixels:
+            return make_pixels(images, boxes, self._padding)
+        return super()._make_input(images, boxes)
+
+    def _find(self, blob: NDArray[Any], boxes: Sequence[Letterbox]) -> Iterable[Faces]:
         if isinstance(self._head, DecodedHead):
-            outputs = self._run_nms(values, boxes)
+            outputs = self._run_nms(blob, boxes)
             for i, box in enumerate(boxes):
                 of_view = [output[i] for output in outputs]
                 yield select_faces(self._head, of_view, box, self.score_thr, self.iou_thr)
             return
-        outputs = self._session.run(values)
+        outputs = self._session.run(blob)
         for i, box in enumerate(boxes):
             of_view = [output[i] if output.ndim == 3 else output for output in outputs]
             yield to_faces(self._head, of_view, box, self.score_thr, self.iou_thr)

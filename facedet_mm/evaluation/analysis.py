@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from facedet_mm.evaluation.ground_truth import GroundTruth
 from facedet_mm.evaluation.submission import Predictions
-from facedet_mm.evaluation.wider_face import _best_faces
+from facedet_mm.evaluation.wider_face import best_faces, images_with_faces
 
 __all__ = ["LEFT_OUT", "NO_FACE", "Matches", "OperatingPoint", "false_alarms", "match_detections", "recall_by_group"]
 
@@ -117,18 +117,11 @@ def match_detections(predictions: Predictions, ground_truth: GroundTruth, iou_th
     faces = np.full(len(predictions.scores), LEFT_OUT, np.int64)
     predicted = np.zeros(len(ground_truth.boxes), bool)
     place = {name: i for i, name in enumerate(predictions.names)}
-    offsets = predictions.offsets.tolist()
-    face_offsets = ground_truth.offsets.tolist()
-    for i, name in enumerate(ground_truth.names):
-        first_face, end_face = face_offsets[i : i + 2]
-        image = place.get(name)
-        if image is None or first_face == end_face:
-            continue
-        predicted[first_face:end_face] = True
-        rows = slice(offsets[image], offsets[image + 1])
-        hitting, best = _best_faces(predictions.boxes[rows], ground_truth.boxes[first_face:end_face], iou_thr)
+    for rows, of_image in images_with_faces(predictions, ground_truth, place):
+        predicted[of_image] = True
+        hitting, best = best_faces(predictions.boxes[rows], ground_truth.boxes[of_image], iou_thr)
         faces[rows] = NO_FACE
-        faces[offsets[image] + hitting] = first_face + best
+        faces[rows.start + hitting] = of_image.start + best
     found_scores = np.full(len(ground_truth.boxes), -np.inf)
     hits = np.flatnonzero(faces >= 0)
     np.maximum.at(found_scores, faces[hits], predictions.scores[hits].astype(np.float64))

@@ -21,6 +21,7 @@ protocol in circulation disagree, this is what is computed here:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,22 +157,34 @@ def _match(
     detections = np.zeros(NUM_THRESHOLDS + 1, np.int64)
     faces: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     face_levels: list[NDArray[np.int16]] = [np.zeros(0, np.int16)]
+    for rows, of_image in images_with_faces(predictions, ground_truth, place):
+        hitting, best = best_faces(predictions.boxes[rows], ground_truth.boxes[of_image], iou_thr)
+        detections += np.bincount(levels[rows], minlength=NUM_THRESHOLDS + 1)
+        faces.append(best + of_image.start)
+        face_levels.append(levels[rows][hitting])
+    return detections, np.concatenate(faces), np.concatenate(face_levels)
+
+
+def images_with_faces(
+    predictions: Predictions, ground_truth: GroundTruth, place: Mapping[str, int]
+) -> Iterator[tuple[slice, slice]]:
+    """For each image that has predictions and faces, which rows of each are its own.
+
+    Args:
+        predictions: detections in any order.
+        ground_truth: the faces.
+        place: the index of each image of ``predictions`` by name.
+    """
     face_offsets = ground_truth.offsets.tolist()
     offsets = predictions.offsets.tolist()
     for i, name in enumerate(ground_truth.names):
         first_face, end_face = face_offsets[i : i + 2]
         image = place.get(name)
-        if image is None or first_face == end_face:
-            continue
-        rows = slice(offsets[image], offsets[image + 1])
-        hitting, best = _best_faces(predictions.boxes[rows], ground_truth.boxes[first_face:end_face], iou_thr)
-        detections += np.bincount(levels[rows], minlength=NUM_THRESHOLDS + 1)
-        faces.append(best + first_face)
-        face_levels.append(levels[rows][hitting])
-    return detections, np.concatenate(faces), np.concatenate(face_levels)
+        if image is not None and first_face != end_face:
+            yield slice(offsets[image], offsets[image + 1]), slice(first_face, end_face)
 
 
-def _best_faces(
+def best_faces(
     boxes: NDArray[np.floating], faces: NDArray[np.float64], iou_thr: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows of ``boxes`` whose best IoU with a face reaches ``iou_thr``, and that face."""

@@ -42,9 +42,7 @@ def main() -> int:
 
 def measure(args: argparse.Namespace) -> int:
     """Prints the table."""
-    path = args.model if args.model and args.model.endswith(".onnx") else None
-    name = None if path else args.model
-    video = VideoFaceDetector(path, name, args.device, threads=args.threads, keyframes=args.keyframes)
+    video = VideoFaceDetector(None, args.model, args.device, threads=args.threads, keyframes=args.keyframes)
     with open_source(args.video) as source:
         frames, info = list(source), source.info
     found: list[Any] = []

@@ -70,8 +70,7 @@ def main() -> int:
 
 def video(args: argparse.Namespace, **options: object) -> VideoFaceDetector:
     """The pipeline that the command line asks for."""
-    path = args.model if args.model and args.model.endswith(".onnx") else None
-    return VideoFaceDetector(path, None if path else args.model, threads=args.threads, **options)
+    return VideoFaceDetector(None, args.model, threads=args.threads, **options)
 
 
 def follow(pipeline: VideoFaceDetector, frames: list[Frame], fps: float) -> tuple[list[Faces], float]:
