@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 from collections import deque
@@ -15,6 +16,8 @@ B = TypeVar("B")
 
 _PATIENCE = 0.1
 """Seconds after which a thread that can't hand over looks whether anybody still waits."""
+_GRACE = 2.0
+"""Seconds that the end of the process waits for a thread: one that reads a dead camera never comes back."""
 
 
 @contextmanager
@@ -56,6 +59,33 @@ def map_ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Itera
         yield tasks.popleft().result()
 
 
+@contextmanager
+def background(work: Callable[[], object], stop: Callable[[], object], name: str) -> Iterator[None]:
+    """Runs ``work`` in a thread; leaving calls ``stop``, which is to make it return, and waits for it.
+
+    The end of the process does the same, for generators that nobody closed: Python would tear down a thread that is
+    in native code then, and that aborts the whole process.
+
+    Example:
+        >>> stopped = threading.Event()
+        >>> with background(stopped.wait, stopped.set, "waits"):
+        ...     pass
+    """
+    thread = threading.Thread(target=work, name=name, daemon=True)
+
+    def finish(timeout: float | None = _GRACE) -> None:
+        stop()
+        thread.join(timeout)
+
+    atexit.register(finish)
+    thread.start()
+    try:
+        yield
+    finally:
+        atexit.unregister(finish)
+        finish(None)
+
+
 def prefetch(items: Iterable[A], ahead: int) -> Generator[A, None, None]:
     """``items``, drawn in a thread of their own, up to ``ahead`` of them before their turn.
 
@@ -90,9 +120,7 @@ def prefetch(items: Iterable[A], ahead: int) -> Generator[A, None, None]:
             if isinstance(items, Generator):
                 items.close()
 
-    thread = threading.Thread(target=draw, name="facedet-prefetch", daemon=True)
-    thread.start()
-    try:
+    with background(draw, stopped.set, "facedet-prefetch"):
         while True:
             item, error = ready.get()
             if isinstance(error, StopIteration):
@@ -100,6 +128,3 @@ def prefetch(items: Iterable[A], ahead: int) -> Generator[A, None, None]:
             if error is not None:
                 raise error
             yield item
-    finally:
-        stopped.set()
-        thread.join()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -75,3 +77,18 @@ def test_nothing_begins_before_the_first_item_is_wanted() -> None:
     before = threading.active_count()
     prefetch(iter(range(3)), ahead=2)
     assert threading.active_count() == before
+
+
+def test_a_process_that_ends_in_the_middle_of_native_work_ends_well() -> None:
+    code = (
+        "import cv2, numpy, sys, facedet_mm.concurrency as c\n"
+        "picture = numpy.zeros((64, 64, 3), numpy.uint8)\n"
+        "def larger():\n"
+        "    while True:\n"
+        "        yield cv2.resize(picture, (200, 200))\n"
+        "threads = [c.prefetch(larger(), ahead=10**6) for _ in range(4)]\n"
+        "print(sum(next(items).size for items in threads))\n"
+        "sys.exit(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "480000\n", "")

@@ -272,6 +272,23 @@ class TestWhatBreaksOff:
             numbers.extend(f.number for f, _ in video.stream(fake_source([noise(0)] * 9, VideoError("gone"))))
         assert numbers == list(range(1, 10))
 
+    def test_an_error_that_is_kept_keeps_no_stage_running(self, monkeypatch) -> None:
+        class Full:
+            closed, error = False, None
+
+            def write(self, frame: Frame, faces: Faces, drawn: np.ndarray) -> None:
+                self.error = self.error or VideoError("full")
+                raise self.error
+
+            def close(self) -> None: ...
+
+        sink = Full()
+        monkeypatch.setattr(pipeline, "open_sink", lambda path, info: sink)
+        summary = VideoFaceDetector().process_video(fake_source([noise(0)] * 30), "o.mkv")
+        assert summary["stopped"] == "full"
+        assert sink.error.__traceback__ is not None  # which leads to the frame of the loop, and that to its stages
+        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("facedet")] == []
+
     def test_a_full_disk_leaves_whole_lines_and_a_playable_video(self, tmp_path: Path) -> None:
         code = (
             "import resource, signal, sys; from facedet_mm.cli import main;"

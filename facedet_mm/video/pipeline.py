@@ -199,16 +199,17 @@ class VideoFaceDetector:
         return FaceStream(self.detector, self.options, source.info.fps)
 
     def _faces(self, source: Source, stream: FaceStream) -> Generator[tuple[Frame, Faces], None, None]:
-        frames: Iterable[Frame] = source if source.info.live else prefetch(source, _AHEAD)
-        found = ((frame, stream.update(frame)) for frame in frames)
-        yield from _filled(found, self.fill_gaps) if self.fill_gaps else found
+        with closing(iter(source) if source.info.live else prefetch(iter(source), _AHEAD)) as frames:
+            found = ((frame, stream.update(frame)) for frame in frames)
+            yield from _filled(found, self.fill_gaps) if self.fill_gaps else found
 
-    def _drawn(self, found: Iterable[tuple[Frame, Faces]]) -> Generator[Shown, None, None]:
-        for frame, faces in found:
-            if self.anonymize:
-                yield frame, faces, anonymize(frame.image, faces, self.anonymize)
-            else:
-                yield frame, faces, draw_faces(frame.image, faces)
+    def _drawn(self, found: Generator[tuple[Frame, Faces], None, None]) -> Generator[Shown, None, None]:
+        with closing(found):  # or its thread would go on for as long as an error holds on to it
+            for frame, faces in found:
+                if self.anonymize:
+                    yield frame, faces, anonymize(frame.image, faces, self.anonymize)
+                else:
+                    yield frame, faces, draw_faces(frame.image, faces)
 
 
 @dataclass

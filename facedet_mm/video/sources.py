@@ -8,13 +8,14 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
 
+from facedet_mm.concurrency import background
 from facedet_mm.errors import ImageError, VideoError
 from facedet_mm.images import read_image
 from facedet_mm.video.frame import Frame, SourceInfo
@@ -54,7 +55,7 @@ class Source:
     ) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Generator[Frame, None, None]:
         try:
             for frame in self._reader.frames():
                 if self._closed.is_set():
@@ -84,17 +85,12 @@ class LiveSource(Source):
         self._error: VideoError | None = None
         self._over = False
 
-    def __iter__(self) -> Iterator[Frame]:
-        thread = threading.Thread(target=self._watch, name="facedet-live", daemon=True)
-        thread.start()
-        try:
+    def __iter__(self) -> Generator[Frame, None, None]:
+        with background(self._watch, self._closed.set, "facedet-live"):
             while frame := self._wait():
                 yield frame
             if self._error and not self._closed.is_set():
                 raise self._error
-        finally:
-            self._closed.set()
-            thread.join()
 
     def _wait(self) -> Frame | None:
         """The newest frame that did not come out yet; ``None`` at the end."""
