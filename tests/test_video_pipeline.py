@@ -276,14 +276,14 @@ class TestWhatBreaksOff:
         class Full:
             closed, error = False, None
 
-            def write(self, frame: Frame, faces: Faces, drawn: np.ndarray) -> None:
+            def write(self, *_: object) -> None:
                 self.error = self.error or VideoError("full")
                 raise self.error
 
             def close(self) -> None: ...
 
         sink = Full()
-        monkeypatch.setattr(pipeline, "open_sink", lambda path, info: sink)
+        monkeypatch.setattr(pipeline, "open_sink", lambda *_: sink)
         summary = VideoFaceDetector().process_video(fake_source([noise(0)] * 30), "o.mkv")
         assert summary["stopped"] == "full"
         assert sink.error.__traceback__ is not None  # which leads to the frame of the loop, and that to its stages
