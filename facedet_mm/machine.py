@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 CPU_FEATURES = {
@@ -61,6 +62,27 @@ def nvidia_gpus() -> list[str]:
     """NVIDIA's GPUs: name, driver, memory."""
     text = _output("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
     return [line.strip() for line in text.splitlines() if line.count(",") == 2]
+
+
+def gpu_memory() -> float | None:
+    """MB in use on the first NVIDIA GPU, by all processes; ``None`` without one."""
+    text = _output("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits").split()
+    return float(text[0]) if text and text[0].isdigit() else None
+
+
+def peak_memory() -> float | None:
+    """The most MB of memory that this process held so far; ``None`` where the system doesn't tell."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+    except (OSError, IndexError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    # Not on Linux, where a process starts with the figure of the one that started it.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def _cpu_text() -> str:

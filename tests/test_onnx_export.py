@@ -209,7 +209,7 @@ def test_openvino_takes_other_thresholds_than_the_file_has(exported, official, s
     openvino = pytest.importorskip("facedet_mm.detectors.openvino", reason="OpenVINO is not installed")
     path = exported(kind="end2end", dynamic=FREE, baked=baked)
     expected = build_detector(official, score_thr=0.05, iou_thr=0.6).detect(solvay)
-    faces = openvino.OpenVinoDetector(path, precision="f32", score_thr=0.05, iou_thr=0.6).detect(solvay)
+    faces = openvino.OpenVinoDetector(path, precision="fp32", score_thr=0.05, iou_thr=0.6).detect(solvay)
     assert len(faces) == len(expected) > 100
     assert np.allclose(faces.scores, expected.scores, atol=1e-3)
 

@@ -27,7 +27,7 @@ def solvay() -> np.ndarray:
 @pytest.mark.parametrize("size", [640, "auto", "original", [320, 640]])
 def test_float32_gives_the_faces_of_onnx_runtime(solvay: np.ndarray, size) -> None:
     expected = OnnxDetector(YUNET, input_size=size).detect(solvay)
-    faces = OpenVinoDetector(YUNET, input_size=size, precision="f32").detect(solvay)
+    faces = OpenVinoDetector(YUNET, input_size=size, precision="fp32").detect(solvay)
     assert len(expected) > 25
     assert np.allclose(faces.boxes, expected.boxes, atol=0.05)
     assert np.allclose(faces.scores, expected.scores, atol=1e-3)
@@ -37,7 +37,7 @@ def test_float32_gives_the_faces_of_onnx_runtime(solvay: np.ndarray, size) -> No
 def test_scrfd_in_float32_and_as_fast_as_may_be(data: Path, solvay: np.ndarray) -> None:
     path = data / "weights/scrfd_500m_bnkps.onnx"
     expected = OnnxDetector(path).detect(solvay)
-    exact, fast = (OpenVinoDetector(path, precision=p).detect(solvay) for p in ("f32", None))
+    exact, fast = (OpenVinoDetector(path, precision=p).detect(solvay) for p in ("fp32", None))
     assert np.allclose(exact.boxes, expected.boxes, atol=0.05)
     assert np.allclose(exact.scores, expected.scores, atol=1e-3)
     assert len(fast) == len(expected) == 29
@@ -45,7 +45,7 @@ def test_scrfd_in_float32_and_as_fast_as_may_be(data: Path, solvay: np.ndarray) 
 
 
 def test_a_batch_and_threads_give_what_one_call_gives(solvay: np.ndarray) -> None:
-    detector = OpenVinoDetector(YUNET, precision="f32", threads=1)
+    detector = OpenVinoDetector(YUNET, precision="fp32", threads=1)
     pictures = [solvay[:, :1500], solvay[:, 1500:], solvay] * 3
     alone = [detector.detect(picture) for picture in pictures]
     with ThreadPoolExecutor(4) as pool:
@@ -77,7 +77,7 @@ def test_wrong_files_devices_and_values_are_named(tmp_path: Path) -> None:
         OpenVinoDetector(YUNET, device="npu9x")
     with pytest.raises(FaceDetError, match="score_thr"):
         OpenVinoDetector(YUNET, score_thr=2)
-    with pytest.raises(ModelError, match="does not run"):
+    with pytest.raises(ModelError, match="precision must be one of fp32, fp16, bf16 or None"):
         OpenVinoDetector(YUNET, precision="bf61")  # type: ignore[arg-type]
 
 
@@ -91,3 +91,26 @@ def test_metadata_of_our_own_files_is_read(tmp_path: Path) -> None:
     network = OpenVinoDetector(tmp_path / "own.onnx")._network
     assert network.normalization.mean == (9, 9, 9)
     assert network.normalization.to_rgb
+
+
+def test_the_precision_is_a_choice_of_the_devices_that_have_one(solvay: np.ndarray) -> None:
+    exact = OnnxDetector(YUNET).detect(solvay)
+    faces = build_detector(YUNET, device="openvino", precision="fp32").detect(solvay)
+    np.testing.assert_allclose(faces.scores, exact.scores, atol=1e-5)
+    with pytest.raises(FaceDetError, match="device 'cpu' leaves no choice of precision; 'openvino' and 'trt' do"):
+        build_detector(YUNET, precision="fp32")
+    with pytest.raises(ModelError, match="precision must be one of fp32, fp16, bf16 or None in OpenVINO, not 'int8'"):
+        build_detector(YUNET, device="openvino", precision="int8")
+
+
+def test_a_precision_that_the_cpu_lacks_is_an_error(monkeypatch) -> None:
+    from facedet_mm.detectors import openvino
+
+    class Core(openvino.ov.Core):
+        def get_property(self, *_: object) -> list[str]:
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr(openvino.ov, "Core", Core)
+    with pytest.raises(ModelError, match="OpenVINO's 'cpu' here has no bf16; it has fp32"):
+        OpenVinoDetector(YUNET, precision="bf16")
+    assert len(OpenVinoDetector(YUNET, precision="fp32").detect(read_image(asset_path("solvay_1927.jpg")))) == 30

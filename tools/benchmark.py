@@ -1,22 +1,30 @@
-"""Time of detection next to the other Python packages, on the same pictures and weights.
+"""Time of detection: next to the other Python packages, and of models in all backends of this machine.
 
-Each package runs in a process of its own; they take turns, a few pictures each, so that other load on the machine
-meets all alike. The best of a few calls counts for each picture.
+``runtime``: the same pictures and weights for each package in a process of its own; they take turns, a few pictures
+each, so that other load on the machine meets all alike. The best of a few calls counts for each picture.
+
+``backends``: each model in each library, device and precision that this machine has, at each size and batch, in a
+process of its own: times from decoded pictures to faces, memory, AP if annotations are given, a plot of both.
 
 Example:
     python tools/benchmark.py runtime --model scrfd_500m_bnkps.onnx --images WIDER_val/images \\
         --peers insightface uniface
     python tools/benchmark.py runtime --images clip.mp4 --peers opencv
+    python tools/benchmark.py backends scrfd_2.5g.onnx scrfd_2.5g_int8.onnx --batches 1 8 \\
+        --annotations ground_truth --images WIDER_val/images --json times.json --plot times.png
+    python tools/benchmark.py backends work_dirs/scrfd_2.5g/epoch_640.pth --config configs/scrfd_2.5g.py
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import venv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +32,11 @@ import numpy as np
 from tqdm import tqdm
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.arguments import positive
 from facedet_mm.errors import FaceDetError
+from facedet_mm.evaluation.backends import Job, backends_for, measure_job
+from facedet_mm.evaluation.ground_truth import SETTINGS
+from facedet_mm.evaluation.plots import check_plot, plot_speed
 from facedet_mm.files import write_text
 from facedet_mm.images import write_image
 from facedet_mm.video.sources import open_source
@@ -32,6 +44,13 @@ from facedet_mm.zoo import asset_path
 
 WORKER = Path(__file__).parent / "analysis" / "runtime_worker.py"
 PEERS = {"insightface": "insightface==2.1", "uniface": "uniface==4.2.1", "opencv": "opencv-python>=4.9"}
+HEADER = """\
+| model                    | backend      | device   | precision | size | batch | mean ms |  p50 ms |  p99 ms \
+| pictures/s |     MB | GPU MB |   easy | medium |   hard |
+|--------------------------|--------------|----------|-----------|-----:|------:|--------:|--------:|--------:\
+|-----------:|-------:|-------:|-------:|-------:|-------:|"""
+PICTURES_IN_TURN = 16
+"""Pictures that a backend is timed on, in turn."""
 TURN = 8
 """Pictures that a process works on before the next process does: long enough for its caches to warm up."""
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
@@ -55,6 +74,19 @@ def main() -> int:
     runtime.add_argument("--repeats", type=int, default=3, help="calls for each picture; the best counts (3)")
     runtime.add_argument("--json", type=Path, help="write the times here")
     runtime.set_defaults(run=run_runtime)
+    backends = commands.add_parser("backends", help="all libraries, devices and precisions of this machine")
+    backends.add_argument("models", type=Path, nargs="+", metavar="MODEL", help=".onnx files, or one checkpoint")
+    backends.add_argument("--config", help="of the checkpoint, or its name in the zoo")
+    backends.add_argument("--sizes", nargs="+", type=positive, default=[320, 480, 640, 960], help="(%(default)s)")
+    backends.add_argument("--batches", nargs="+", type=positive, default=[1, 8], help="pictures a call (1 8)")
+    backends.add_argument("--images", type=Path, help="a folder of pictures (default: one of 29 faces)")
+    backends.add_argument("--annotations", type=Path, metavar="GT_DIR", help="their WIDER FACE ground truth, for AP")
+    backends.add_argument("--only", nargs="+", default=[], metavar="WORD", help="backends with one of these: openvino")
+    backends.add_argument("--seconds", type=float, default=3.0, help="for each line of the table (%(default)s)")
+    backends.add_argument("--threads", type=positive, help="of networks on the CPU (default: a core each)")
+    backends.add_argument("--json", type=Path, help="write the table here, after each line")
+    backends.add_argument("--plot", type=Path, help="AP against time, as .png, .pdf or .svg")
+    backends.set_defaults(run=run_backends)
     args = parser.parse_args()
     return args.run(args)
 
@@ -83,6 +115,94 @@ def run_runtime(args: argparse.Namespace) -> int:
     if args.json:
         write_text(args.json, json.dumps(times))
     return 0
+
+
+def run_backends(args: argparse.Namespace) -> int:
+    """``benchmark.py backends``."""
+    if args.annotations and not args.images:
+        raise FaceDetError("--annotations needs --images: the folder of its pictures")
+    if args.plot:
+        check_plot(args.plot)
+        if not args.annotations:
+            raise FaceDetError("--plot shows AP against time; it needs --annotations and --images")
+    found = choose(args.images, PICTURES_IN_TURN, Path()) if args.images else [asset_path("solvay_1927.jpg")]
+    common = dict(
+        pictures=tuple(map(str, found)),
+        seconds=args.seconds,
+        threads=args.threads,
+        annotations=args.annotations and str(args.annotations),
+        images=args.images and str(args.images),
+    )
+    rows: list[dict[str, Any]] = []
+    absent: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = [file for model in args.models for file in runnable(model, args.config, Path(folder))]
+        chosen = [
+            (name, backend, model, weights)
+            for name, path, model, weights in files
+            for backend in backends_for(path)
+            if not args.only or any(word.lower() in str(backend).lower() for word in args.only)
+        ]
+        if not chosen:
+            raise FaceDetError(f"--only {' '.join(args.only)}: no backend of these models has such a word in its name")
+        print(HEADER)
+        for name, backend, model, weights in chosen:
+            for size, batch in itertools.product(args.sizes, args.batches):
+                if str(backend) in absent:
+                    continue
+                job = Job(backend, model, weights, size, batch, **common)
+                if batch != args.batches[0]:  # AP is the same for all
+                    job = replace(job, annotations=None)
+                try:
+                    measured = measure_job(job)
+                except FaceDetError as error:
+                    absent[str(backend)] = str(error)
+                    continue
+                key = dict(model=name, backend=backend.name, device=backend.device, precision=backend.precision)
+                rows.append({**key, "size": size, "batch": batch, **measured})
+                print(as_line(rows[-1]), flush=True)
+                if args.json:
+                    write_text(args.json, json.dumps(rows, indent=1) + "\n")
+    for backend_name, reason in absent.items():
+        print(f"not here: {backend_name}: {reason}", file=sys.stderr)
+    if not rows:
+        raise FaceDetError("none of the backends runs these models here")
+    if args.plot:
+        plot_speed([row for row in rows if "ap" in row], args.plot)
+    return 0
+
+
+def runnable(model: Path, config: str | None, scratch: Path) -> list[tuple[str, Path, str, str | None]]:
+    """What to run for a file: its name, the file, and model and weights for ``build_detector``."""
+    if not model.is_file():
+        raise FaceDetError(f"{model}: no such file")
+    if model.suffix.lower() == ".onnx":
+        return [(model.stem, model, str(model), None)]
+    if config is None:
+        raise FaceDetError(f"{model}: a checkpoint needs --config, its config or name in the zoo")
+    exported = scratch / f"{model.stem}.onnx"
+    command = [sys.executable, "-m", "facedet_mm", "export", config, str(model), "--out", str(exported)]
+    done = subprocess.run([*command, "--dynamic", "batch,height,width"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise FaceDetError((done.stderr.strip().splitlines() or [f"{model} could not be exported"])[-1])
+    return [(model.stem, model, config, str(model)), (model.stem, exported, str(exported), None)]
+
+
+def as_line(row: dict[str, Any]) -> str:
+    """A row of the table, in Markdown."""
+    aps = [f"{row['ap'][setting]:6.2f}" for setting in SETTINGS] if "ap" in row else [" " * 6] * len(SETTINGS)
+    cells = (
+        f"{row['model']:<24}", f"{row['backend']:<12}", f"{row['device']:<8}", f"{row['precision']:<9}",
+        f"{row['size']:4}", f"{row['batch']:5}", f"{row['mean_ms']:7.2f}", f"{row['p50_ms']:7.2f}",
+        f"{row['p99_ms']:7.2f}", f"{row['pictures_per_second']:10.1f}", f"{number(row['memory_mb']):>6}",
+        f"{number(row['gpu_mb']):>6}", *aps,
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def number(value: float | None) -> str:
+    """A whole number; nothing for what is not known."""
+    return "" if value is None else f"{value:.0f}"
 
 
 def install(peers: list[str], folder: Path) -> Path:

@@ -32,6 +32,7 @@ def detector_from(args: argparse.Namespace) -> Detector:
         args.max_faces,
         args.tiles,
         args.threads,
+        args.precision,
     )
 
 
@@ -94,6 +95,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         metavar="D",
         help="cpu, openvino, cuda, cuda:1, trt (NVIDIA's TensorRT itself), tensorrt (through ONNX Runtime), coreml or "
         "directml (default: the CPU for .onnx files)",
+    ),
+    "--precision": dict(
+        choices=("fp32", "fp16", "bf16", "int8"),
+        help="of the arithmetic, for devices openvino and trt (default: what they hold for best)",
     ),
     "--threads": dict(type=positive, metavar="N", help="threads of the network (default: a core each)"),
     "--size": dict(

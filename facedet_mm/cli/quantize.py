@@ -17,7 +17,7 @@ from facedet_mm.cli.inputs import find_inputs
 from facedet_mm.detectors import Detector, build_detector
 from facedet_mm.errors import FaceDetError
 from facedet_mm.evaluation import GroundTruth, read_ground_truth
-from facedet_mm.evaluation.robustness import CLEAN, Cell, find_pictures, measure
+from facedet_mm.evaluation.robustness import clean_ap, find_pictures
 from facedet_mm.files import write_text
 from facedet_mm.images import read_image
 
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         report[name]["milliseconds"] = milliseconds
     if scored:
         for name, detector in detectors.items():
-            report[name]["ap"] = _ap(detector, *scored)
+            report[name]["ap"] = clean_ap(detector, *scored)
     print(_table(report))
     if args.json:
         write_text(args.json, json.dumps(report, indent=2) + "\n")
@@ -108,13 +108,6 @@ def _times(detectors: Sequence[Detector], pictures: Sequence[Path], names: Seque
 def _scored_pictures(annotations: str, images: Path) -> tuple[GroundTruth, list[Path]]:
     ground_truth = read_ground_truth(annotations)
     return ground_truth, find_pictures(images, ground_truth)
-
-
-def _ap(detector: Detector, ground_truth: GroundTruth, pictures: list[Path]) -> dict[str, float]:
-    """Average precisions in percent, with the thresholds of the evaluation."""
-    detector.score_thr, detector.iou_thr = 0.02, 0.45
-    ((_, aps),) = measure(detector, ground_truth, pictures, [Cell(CLEAN)])
-    return {name: 100 * ap for name, ap in aps.items()}
 
 
 def _table(report: dict[str, dict[str, Any]]) -> str:

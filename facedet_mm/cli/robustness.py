@@ -16,11 +16,20 @@ from facedet_mm.evaluation.corruptions import CORRUPTIONS, SEVERITIES
 from facedet_mm.evaluation.ground_truth import SETTINGS
 from facedet_mm.evaluation.heat_map import plot_heat_map
 from facedet_mm.evaluation.plots import check_plot
-from facedet_mm.evaluation.robustness import DARK, Results, describe_run, find_pictures, measure, plan_cells
+from facedet_mm.evaluation.robustness import (
+    DARK,
+    IOU_THR,
+    SCORE_THR,
+    Results,
+    describe_run,
+    find_pictures,
+    measure,
+    plan_cells,
+)
 from facedet_mm.zoo import weights_path
 
 _SUFFIXES = (".onnx", ".py", ".pth", ".pt")
-_KEYED = ("size", "tiles", "device", "score_thr", "iou_thr", "max_faces")
+_KEYED = ("size", "tiles", "device", "precision", "score_thr", "iou_thr", "max_faces")
 _EPILOG = """\
 examples:
   facedet robustness yunet_n --annotations data/wider_face/ground_truth --images data/wider_face/WIDER_val/images
@@ -66,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="threads that read pictures and make them worse meanwhile (default: a core each, at most 4)",
     )
     add_detector_arguments(parser, without=("--model",))
-    parser.set_defaults(score_thr=0.02, iou_thr=0.45)
+    parser.set_defaults(score_thr=SCORE_THR, iou_thr=IOU_THR)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -29,6 +29,7 @@ def build_detector(
     max_faces: int | None = None,
     tiles: int | tuple[int, int] | None = None,
     threads: int | None = None,
+    precision: str | None = None,
 ) -> Detector:
     """Builds the detector that a model needs; without arguments the one that comes with the package.
 
@@ -45,6 +46,8 @@ def build_detector(
         max_faces: only so many come out, those with the best scores; ``None`` is all.
         tiles: also look at tiles of so many pixels of the picture, a side or (width, height).
         threads: threads of the network, for ``.onnx`` files; ``None`` is a core each.
+        precision: of the arithmetic, for the devices that leave a choice: ``'fp32'``, ``'fp16'`` or ``'bf16'`` with
+            ``'openvino'``, ``'fp32'``, ``'fp16'`` or ``'int8'`` with ``'trt'``; ``None`` is what they hold for best.
 
     Raises:
         ModelError: an unknown name, a missing or unfit file, or weights that are needed and not given.
@@ -58,6 +61,10 @@ def build_detector(
     options = dict[str, Any](
         device=device, score_thr=score_thr, iou_thr=iou_thr, input_size=input_size, max_faces=max_faces, tiles=tiles
     )
+    if precision is not None:
+        if (device or "").partition(":")[0] not in ("openvino", "trt"):
+            raise FaceDetError(f"device {device or 'cpu'!r} leaves no choice of precision; 'openvino' and 'trt' do")
+        options["precision"] = precision
     if _suffix(model) in _CHECKPOINTS:
         raise ModelError(f"{model} is a checkpoint: pass it as weights, and a zoo name or config as model")
     if _suffix(model) == ".onnx":

@@ -16,7 +16,8 @@ from facedet_mm.detectors.base import InputSizes
 from facedet_mm.detectors.session import EXPECTED, OPTIONS, SessionDetector, check_file, input_size_of, is_input
 from facedet_mm.errors import ModelError
 
-Precision = Literal["bf16", "f16", "f32"]
+Precision = Literal["fp32", "fp16", "bf16"]
+_CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16"}
 
 
 class OpenVinoDetector(SessionDetector):
@@ -39,7 +40,7 @@ class OpenVinoDetector(SessionDetector):
 
     Example:
         >>> from facedet_mm.zoo import asset_path
-        >>> detector = OpenVinoDetector(asset_path("yunet_n_dynamic.onnx"), score_thr=0.6, precision="f32")
+        >>> detector = OpenVinoDetector(asset_path("yunet_n_dynamic.onnx"), score_thr=0.6, precision="fp32")
         >>> len(detector.detect(asset_path("solvay_1927.jpg")))
         29
     """
@@ -86,7 +87,7 @@ class OpenVinoSession:
         self.options = _free_options(model)
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if precision:
-            options["INFERENCE_PRECISION_HINT"] = precision
+            options["INFERENCE_PRECISION_HINT"] = _checked(precision, core, device).replace("fp", "f")
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
@@ -110,6 +111,19 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise ModelError(f"{self.path} fails on a {input_size_of(blob)} input: {error}; {EXPECTED}") from error
         return [result[i] for i in range(len(self.output_shapes))]
+
+
+def _checked(precision: Precision, core: ov.Core, device: str) -> Precision:
+    """``precision``, if the device calculates in it: OpenVINO itself would take another without a word."""
+    if precision not in _CAPABILITIES:
+        raise ModelError(f"precision must be one of {', '.join(_CAPABILITIES)} or None in OpenVINO, not {precision!r}")
+    if device.partition(":")[0] == "auto":  # of which nobody knows yet what it will be
+        return precision
+    there = core.get_property(device.upper().replace(":", "."), "OPTIMIZATION_CAPABILITIES")
+    if _CAPABILITIES[precision] not in there:
+        known = ", ".join(name for name, capability in _CAPABILITIES.items() if capability in there)
+        raise ModelError(f"OpenVINO's {device!r} here has no {precision}; it has {known}")
+    return precision
 
 
 def _sides(port: Any) -> tuple[int | None, ...]:

@@ -31,6 +31,8 @@ from facedet_mm.video.low_light import LowLight
 
 __all__ = ["CLEAN", "DARK", "Cell", "Results", "describe_run", "find_pictures", "measure", "plan_cells"]
 
+SCORE_THR, IOU_THR = 0.02, 0.45
+"""Thresholds of the evaluation of WIDER FACE: nearly everything counts."""
 CLEAN = "clean"
 """The untouched pictures."""
 DARK = "gamma"
@@ -155,6 +157,22 @@ def measure(
     """
     for _, group in itertools.groupby(cells, key=lambda cell: cell.corruption):
         yield from _measure_together(detector, ground_truth, pictures, list(group), workers, on_picture)
+
+
+def clean_ap(detector: Detector, ground_truth: GroundTruth, pictures: Sequence[Path]) -> dict[str, float]:
+    """AP in percent by setting, of the pictures as they are.
+
+    Args:
+        detector: gets the thresholds of the evaluation.
+        ground_truth: faces and settings.
+        pictures: the files of the ground truth's pictures.
+
+    Raises:
+        ImageError: a picture can't be read.
+    """
+    detector.score_thr, detector.iou_thr = SCORE_THR, IOU_THR
+    ((_, aps),) = measure(detector, ground_truth, pictures, [Cell(CLEAN)])
+    return {name: 100 * ap for name, ap in aps.items()}
 
 
 def _measure_together(

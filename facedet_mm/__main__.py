@@ -1,0 +1,8 @@
+"""``python -m facedet_mm``: the ``facedet`` command, where its script is not on the path."""
+
+import sys
+
+from facedet_mm.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
