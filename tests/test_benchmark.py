@@ -150,6 +150,7 @@ def test_the_plot_has_a_line_for_each_model_and_backend(tmp_path: Path) -> None:
         ([YUNET, "--only", "coreml"], "none of the backends runs these models here"),
         ([YUNET, "--only", "abacus"], "--only abacus: no backend"),
         ([YUNET, "--images", "gone"], "gone"),
+        ([YUNET, "--images", "tests", "--annotations", "gone"], "gone"),
         ([__file__], "a checkpoint needs --config"),
     ],
 )

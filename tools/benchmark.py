@@ -35,8 +35,9 @@ from facedet_mm.cli import guard
 from facedet_mm.cli.arguments import positive
 from facedet_mm.errors import FaceDetError
 from facedet_mm.evaluation.backends import Job, backends_for, measure_job
-from facedet_mm.evaluation.ground_truth import SETTINGS
+from facedet_mm.evaluation.ground_truth import SETTINGS, read_ground_truth
 from facedet_mm.evaluation.plots import check_plot, plot_speed
+from facedet_mm.evaluation.robustness import find_pictures
 from facedet_mm.files import write_text
 from facedet_mm.images import write_image
 from facedet_mm.video.sources import open_source
@@ -125,6 +126,8 @@ def run_backends(args: argparse.Namespace) -> int:
         check_plot(args.plot)
         if not args.annotations:
             raise FaceDetError("--plot shows AP against time; it needs --annotations and --images")
+    if args.annotations:  # tells what is wrong with them
+        find_pictures(args.images, read_ground_truth(args.annotations))
     found = choose(args.images, PICTURES_IN_TURN, Path()) if args.images else [asset_path("solvay_1927.jpg")]
     common = dict(
         pictures=tuple(map(str, found)),
