@@ -133,12 +133,12 @@ def test_the_plot_has_a_line_for_each_model_and_backend(tmp_path: Path) -> None:
     row = dict(model="a", backend="OpenVINO", device="openvino", precision="fp32", size=320, mean_ms=2.0)
     rows = [
         {**row, **changes, "ap": dict.fromkeys(SETTINGS, 50.0)}
-        for changes in ({}, {"size": 640, "mean_ms": 8.0}, {"model": "b"}, {"precision": "bf16"})
+        for changes in ({}, {"size": 640, "mean_ms": 8.0}, {"model": "b"}, {"precision": "bf16"}, {"device": "cuda"})
     ]
     plot_speed(rows, tmp_path / "plot.svg")
     drawing = (tmp_path / "plot.svg").read_text()
-    labels = ["a, OpenVINO fp32 on openvino", "b, OpenVINO fp32 on openvino", "a, OpenVINO bf16 on openvino"]
-    assert [drawing.count(f"<!-- {label} -->") for label in labels] == [1, 1, 1]
+    labels = ["a, OpenVINO fp32", "b, OpenVINO fp32", "a, OpenVINO bf16", "a, OpenVINO fp32 on cuda"]
+    assert [drawing.count(f"<!-- {label} -->") for label in labels] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

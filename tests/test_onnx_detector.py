@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from facedet_mm import Detector, FaceDetError, Faces, build_detector
+from facedet_mm.detectors.base import NetworkInput
 from facedet_mm.detectors.decode import decode, recognise, to_faces
 from facedet_mm.detectors.letterbox import Letterbox, Normalization, Workspace, fit, make_blob
 from facedet_mm.detectors.onnx import OnnxDetector
@@ -527,6 +529,7 @@ class TestZoo:
 
 MEMORY = """
 import os, sys
+from dataclasses import replace
 from pathlib import Path
 from facedet_mm.detectors import OnnxDetector
 from facedet_mm.images import read_image
@@ -559,3 +562,20 @@ def test_memory_does_not_grow_over_ten_thousand_calls() -> None:
     command = [sys.executable, "-c", MEMORY, str(YUNET), str(asset_path("solvay_1927.jpg"))]
     grown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     assert float(grown) < 2
+
+
+@pytest.mark.parametrize(
+    ("size", "runs"), [(320, [8, 2]), (480, [3, 3, 2, 2]), (640, [2, 2, 2, 2, 2]), (960, [1] * 10)]
+)
+def test_a_cpu_gets_no_more_pixels_at_a_time_than_are_faster_together(size: int, runs: list[int], monkeypatch) -> None:
+    detector = OnnxDetector(YUNET, input_size=size)
+    seen, run = [], detector._session.run
+    monkeypatch.setattr(detector._session, "run", lambda blob: seen.append(len(blob)) or run(blob))
+    detector.detect_batch([np.zeros((90, 90, 3), np.uint8)] * 10)
+    assert seen == runs
+
+
+def test_what_is_no_cpu_gets_whole_batches() -> None:
+    network = NetworkInput("a", YUNET_NORMALIZATION)
+    assert [network.batch_of((side, side)) for side in (320, 2000)] == [8, 8]
+    assert replace(network, batches=False).batch_of((320, 320)) == 1

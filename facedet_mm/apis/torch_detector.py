@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ import torch
 from mmengine.structures import InstanceData
 
 from facedet_mm.apis.inferencer import FaceDetInferencer
-from facedet_mm.detectors.base import InputSizes, LetterboxDetector, NetworkInput
+from facedet_mm.detectors.base import CPU_BATCH_PIXELS, InputSizes, LetterboxDetector, NetworkInput
 from facedet_mm.detectors.letterbox import Letterbox, Normalization
 from facedet_mm.errors import ModelError
 from facedet_mm.structures import Faces
@@ -58,7 +59,11 @@ class TorchDetector(LetterboxDetector):
             tuple(preprocessor.std.flatten().tolist()),
             to_rgb=preprocessor._channel_conversion,
         )
-        network = NetworkInput(os.fspath(config), normalization)
+        network = NetworkInput(
+            os.fspath(config),
+            normalization,
+            batch_pixels=CPU_BATCH_PIXELS if next(self.model.parameters()).device.type == "cpu" else math.inf,
+        )
         super().__init__(network, score_thr, iou_thr, input_size, max_faces, tiles)
 
     @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -25,6 +26,8 @@ InputSizes: TypeAlias = InputSize | list[InputSize]
 """One :data:`InputSize`, or a list of them: all are run and their faces merged."""
 
 _BATCH = 8
+CPU_BATCH_PIXELS = 2 * 640 * 640
+"""As ``NetworkInput.batch_pixels``: what two or more large views hold between layers outgrows the caches."""
 
 
 class Detector(Protocol):
@@ -77,6 +80,7 @@ class NetworkInput:
         divisor: both sides are multiples of it.
         fixed_size: (width, height) where it takes no other.
         batches: whether it takes more than one view at a time.
+        batch_pixels: more than so many at a time take longer than one after the other.
     """
 
     name: str
@@ -84,6 +88,11 @@ class NetworkInput:
     divisor: int = 32
     fixed_size: tuple[int, int] | None = None
     batches: bool = True
+    batch_pixels: float = math.inf
+
+    def batch_of(self, canvas: tuple[int, int]) -> int:
+        """How many views of (width, height) it takes at a time."""
+        return max(1, int(min(_BATCH, self.batch_pixels // (canvas[0] * canvas[1])))) if self.batches else 1
 
 
 class LetterboxDetector(ABC):
@@ -175,8 +184,8 @@ class LetterboxDetector(ABC):
         for i, (_, view) in enumerate(views):
             groups[view.letterbox.canvas].append(i)
         found: dict[int, Faces] = {}
-        step = _BATCH if self._network.batches else 1
-        for group in groups.values():
+        for canvas, group in groups.items():
+            step = self._network.batch_of(canvas)
             for batch in (group[i : i + step] for i in range(0, len(group), step)):
                 fitted = [views[i][1].letterbox for i in batch]
                 crops = [views[i][1].crop(views[i][0]) for i in batch]

@@ -102,6 +102,7 @@ class OrtSession:
         check_file(path)
         self.path = path
         self._session = _open(path, device, threads)
+        self.on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         described = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
         first = inputs[0]

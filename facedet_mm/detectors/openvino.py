@@ -68,6 +68,7 @@ class OpenVinoSession:
     def __init__(self, path: Path, device: str, precision: Precision | None, threads: int | None) -> None:
         check_file(path)
         self.path = path
+        self.on_cpu = device.partition(":")[0].lower() == "cpu"
         core = ov.Core()
         if device.partition(":")[0].upper() not in {
             name.partition(".")[0] for name in [*core.available_devices, "AUTO"]

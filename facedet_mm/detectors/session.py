@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.base import InputSizes, LetterboxDetector, NetworkInput
+from facedet_mm.detectors.base import CPU_BATCH_PIXELS, InputSizes, LetterboxDetector, NetworkInput
 from facedet_mm.detectors.decode import Head, recognise, to_faces
 from facedet_mm.detectors.decoded import DecodedHead, check_fixed_thresholds, recognise_decoded, select_faces
 from facedet_mm.detectors.letterbox import Letterbox
@@ -33,12 +34,14 @@ class Session(Protocol):
         input_shape: (N, 3, H, W) of float32, or (N, H, W, 3) of uint8 BGR; ``None`` where a side is free.
         output_shapes: likewise.
         metadata: what the file says of itself under the key ``facedet_mm``, JSON.
+        on_cpu: whether the processor itself runs it.
     """
 
     path: Path
     input_shape: tuple[int | None, ...]
     output_shapes: list[tuple[int | None, ...]]
     metadata: str
+    on_cpu: bool
 
     def run(self, blob: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
         """All outputs for an input of ``input_shape``; may be called from several threads.
@@ -98,6 +101,7 @@ class SessionDetector(LetterboxDetector):
             self._head.divisor,
             fixed_size,
             batches=batch is None and (decoded or all(len(shape) == 3 for shape in session.output_shapes)),
+            batch_pixels=CPU_BATCH_PIXELS if session.on_cpu else math.inf,
         )
         super().__init__(network, score_thr, iou_thr, input_size, max_faces, tiles)
 

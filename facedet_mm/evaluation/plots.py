@@ -13,6 +13,8 @@ from facedet_mm.evaluation.wider_face import WiderFaceResult
 from facedet_mm.features import missing_dependency
 from facedet_mm.files import atomic_path
 
+_ITS_ONLY_ONE = ("cpu", "openvino", "trt")
+"""Devices that go without saying."""
 _FORMATS = (".png", ".pdf", ".svg")
 
 
@@ -72,7 +74,8 @@ def plot_speed(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) 
 
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        lines.setdefault("{model}, {backend} {precision} on {device}".format(**row), []).append(row)
+        device = "" if row["device"] in _ITS_ONLY_ONE else f" on {row['device']}"
+        lines.setdefault("{model}, {backend} {precision}".format(**row) + device, []).append(row)
     figure = Figure(figsize=(13, 5 + 0.2 * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(SETTINGS))

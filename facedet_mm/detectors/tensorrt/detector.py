@@ -106,6 +106,7 @@ class TensorRTSession:
     def __init__(self, path: Path, gpu: int, precision: Precision | None, shapes: ShapeRange) -> None:
         model = SourceModel(path)
         self.path = path
+        self.on_cpu = False
         self.shapes = model.fitted(shapes)
         self.precision = model.precision(precision)
         self.metadata = model.metadata
