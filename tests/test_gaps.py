@@ -61,3 +61,9 @@ def test_a_gap_that_is_no_number_of_frames_is_refused(gap) -> None:
 def test_faces_without_ids_are_refused() -> None:
     with pytest.raises(FaceDetError, match="track ids"):
         GapFiller(2).push(Faces([[0, 0, 9, 9]], [0.9]))
+
+
+def test_a_gap_of_one_frame_and_a_sighting_without_landmarks() -> None:
+    frames = list(fill_gaps([at(0, landmarks=True), Faces.empty(), at(20)], 1))
+    assert lefts(frames) == pytest.approx([0, 10, 20])
+    assert frames[1].landmarks is None

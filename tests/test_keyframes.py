@@ -14,6 +14,7 @@ from facedet_mm.errors import FaceDetError
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import ByteTracker
 from facedet_mm.tracking.association import iou_matrix
+from facedet_mm.video import keyframes
 from facedet_mm.video.face_stream import FaceStream, StreamOptions
 from facedet_mm.video.keyframes import KeyframePolicy
 from facedet_mm.video.propagation import Propagator
@@ -146,3 +147,31 @@ def test_one_frame_of_five_is_a_keyframe_while_nothing_happens(data: Path) -> No
         if i == 50:
             break
     assert stream.detections <= 51 / 5 + 3
+
+
+def detections(policy: KeyframePolicy, faces: Faces, frames: int) -> str:
+    """For each frame whether the detector runs; it finds the same faces each time."""
+    image, runs = np.zeros((90, 160, 3), np.uint8), ""
+    for _ in range(frames):
+        runs += "x" if policy.should_detect(image) else "."
+        policy.observe(faces)
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("second", "score", "runs"),
+    [
+        ([60, 10, 80, 30], 0.9, "x..x.........x.........x"),  # three frames after the first sight, then ten
+        ([15, 10, 35, 30], 0.9, "x..x..x..x..x..x..x..x.."),  # overlaps
+        ([60, 10, 80, 30], 0.59, "x..x..x..x..x..x..x..x.."),  # fades
+    ],
+)
+def test_adaptive_looks_more_often_at_two_faces_that_overlap_or_fade(second: list, score: float, runs: str) -> None:
+    faces = Faces([[10, 10, 30, 30], second], [0.9, score], None, [1, 2])
+    assert detections(KeyframePolicy("adaptive"), faces, len(runs)) == runs
+
+
+@pytest.mark.parametrize(("score", "runs"), [(keyframes._NEWCOMER, "xx....xx....x"), (0.01, "x....x....x..")])
+def test_a_face_without_a_track_gets_a_second_look_but_no_third(score: float, runs: str) -> None:
+    faces = Faces([[10, 10, 30, 30]], np.array([score], np.float32), None, [-1])
+    assert detections(KeyframePolicy(5), faces, len(runs)) == runs

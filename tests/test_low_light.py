@@ -13,6 +13,7 @@ from facedet_mm import build_detector
 from facedet_mm.errors import FaceDetError, ImageError
 from facedet_mm.images import read_image
 from facedet_mm.tracking.association import iou_matrix
+from facedet_mm.video import low_light
 from facedet_mm.video.low_light import LowLight
 from facedet_mm.zoo import asset_path
 
@@ -92,3 +93,32 @@ def test_values_that_make_no_sense_are_refused(options) -> None:
 def test_what_is_no_picture_is_refused() -> None:
     with pytest.raises(ImageError):
         LowLight()(np.zeros((4, 4, 3), np.float32))
+
+
+def test_between_dark_and_bright_it_does_a_share(monkeypatch) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def equalized(_: LowLight, image: np.ndarray, darkness: float) -> np.ndarray:
+        seen.append((int(image[0, 0, 0]), darkness))
+        return image
+
+    monkeypatch.setattr(LowLight, "_equalized", equalized)
+    for level in (20, 40, 60):
+        LowLight(gamma=4)(np.full((64, 64, 3), level, np.uint8))
+    LowLight("on", gamma=4)(np.full((64, 64, 3), 200, np.uint8))
+    curve = [round(255 * (level / 255) ** (1 / gamma)) for level, gamma in ((20, 4), (40, 4), (60, 2), (200, 4))]
+    assert seen == [(value, pytest.approx(share)) for value, share in zip(curve, (1, 1, 0.5, 1), strict=True)]
+    bright = np.full((64, 64, 3), 80, np.uint8)
+    assert LowLight()(bright) is bright
+
+
+def test_the_share_goes_into_the_contrast_and_the_blur(monkeypatch) -> None:
+    clips: list[float] = []
+    create = cv2.createCLAHE
+    monkeypatch.setattr(cv2, "createCLAHE", lambda clip, tiles: clips.append(clip) or create(clip, tiles))
+    LowLight(clip_limit=3.0)(np.full((64, 64, 3), 60, np.uint8))
+    assert clips == [pytest.approx(1.5)]
+    noise = np.random.default_rng(0).integers(0, 256, (512, 300, 3), np.uint8)
+    for share in (1.0, 0.5):  # half of the pixels that a picture of 1024 gets
+        expected = cv2.GaussianBlur(noise, (5, 5), 1.1 * 0.5 * share)
+        assert np.array_equal(low_light._brightened(noise, 1.0, share), expected)

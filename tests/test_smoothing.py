@@ -100,3 +100,35 @@ def test_memory_is_that_of_the_tracks_seen_lately() -> None:
 def test_weights_out_of_range_are_refused(still: float, fast: float) -> None:
     with pytest.raises(FaceDetError, match="0 < still <= fast <= 1"):
         FaceSmoother(still, fast)
+
+
+def boxes_at(corners: list[np.ndarray], track: int = 1) -> list[Faces]:
+    return [Faces([box], [0.9], None, [track]) for box in corners]
+
+
+def test_a_fast_face_follows_by_the_fast_weight() -> None:
+    step = 2 * SIDE / 30  # two face sizes a second
+    _, faces = path(np.arange(90)[:, None] * [step, 0.0], noise=0.0)
+    behind = faces[-1].boxes[0] - run(faces)[-1].boxes[0]
+    fast = FaceSmoother().fast
+    assert behind == pytest.approx([step * (1 - fast) / fast, 0, step * (1 - fast) / fast, 0], abs=1e-3)
+
+
+def test_no_edge_stays_behind_by_more_than_a_tenth_of_the_face() -> None:
+    faces = boxes_at([np.array([100, 100, 180, 180])] * 30 + [np.array([100, 100, 220, 180])])
+    smoother = FaceSmoother(still=0.05, fast=0.05)
+    left, top, right, bottom = [smoother.update(one, i / 30) for i, one in enumerate(faces)][-1].boxes[0]
+    assert 220 - right == pytest.approx(0.1 * np.sqrt(120 * 80), abs=1e-3)
+    assert (left, top, bottom) == pytest.approx((100, 100, 180), abs=1e-3)
+
+
+def test_a_face_that_grows_fast_lags_less_than_one_frame() -> None:
+    half = 25 * 1.08 ** np.arange(25)
+    faces = boxes_at([np.array([500 - h, 500 - h, 500 + h, 500 + h]) for h in half])
+    behind = faces[-1].boxes[0, 2] - run(faces)[-1].boxes[0, 2]
+    assert 0 < behind < half[-1] - half[-2]
+
+
+def test_the_track_0_of_other_trackers_is_one_too() -> None:
+    faces = boxes_at([np.array([100, 100, 180, 180]), np.array([101, 100, 181, 180])], track=0)
+    assert 100 < run(faces)[-1].boxes[0, 0] < 101
