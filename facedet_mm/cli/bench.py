@@ -6,7 +6,6 @@ import argparse
 import itertools
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facedet_mm.cli.arguments import add_detector_arguments, detector_from, input_size, positive
-from facedet_mm.detectors import Detector
+from facedet_mm.evaluation.backends import call_times
 from facedet_mm.files import write_text
 from facedet_mm.images import read_image
 from facedet_mm.zoo import asset_path
@@ -75,23 +74,7 @@ def _rows(args: argparse.Namespace, image: Any) -> Iterator[dict[str, Any]]:
         for size, batch in itertools.product(args.sizes, args.batches):
             detector.input_size = size
             faces = len(detector.detect(image))
-            median, high = np.percentile(_times(detector, [image] * batch, args.seconds), [50, 95]).tolist()
+            times = np.array(list(call_times(detector, [image], batch, args.seconds, _WARM_UP, _FEWEST))) / batch
+            median, high = np.percentile(times, [50, 95]).tolist()
             name = "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
             yield dict(size=name, batch=batch, threads=threads, median_ms=median, p95_ms=high, faces=faces)
-
-
-def _times(detector: Detector, images: list[Any], seconds: float) -> list[float]:
-    """Milliseconds a picture of repeated calls."""
-    times: list[float] = []
-    end = None
-    for count in itertools.count():
-        start = time.perf_counter()
-        detector.detect_batch(images)
-        now = time.perf_counter()
-        if count < _WARM_UP:
-            continue
-        times.append(1e3 * (now - start) / len(images))
-        end = end or start + seconds
-        if now >= end and len(times) >= _FEWEST:
-            break
-    return times

@@ -21,7 +21,7 @@ from facedet_mm.evaluation.robustness import clean_ap, find_pictures
 from facedet_mm.images import read_image
 from facedet_mm.machine import gpu_memory, peak_memory
 
-__all__ = ["BACKENDS", "Backend", "Job", "Row", "backends_for", "measure_job"]
+__all__ = ["BACKENDS", "Backend", "Job", "Row", "backends_for", "call_times", "measure_job"]
 
 Row: TypeAlias = dict[str, Any]
 
@@ -162,7 +162,7 @@ def _measure(job: Job) -> Row:
     on_gpu = job.backend.device in ("cuda", "tensorrt", "trt")
     before = gpu_memory() if on_gpu else None
     detector = _detector(job)
-    times = np.array(list(_times(detector, images, job.batch, job.seconds)))
+    times = np.array(list(call_times(detector, images, job.batch, job.seconds, _WARM_UP, _FEWEST)))
     p50, p99 = np.percentile(times, [50, 99]).tolist()
     row = dict(
         calls=len(times),
@@ -192,8 +192,24 @@ def _detector(job: Job) -> Detector:
     )
 
 
-def _times(detector: Detector, images: Sequence[Image], batch: int, seconds: float) -> Iterator[float]:
-    """Milliseconds of calls, each on the next pictures."""
+def call_times(
+    detector: Detector, images: Sequence[Image], batch: int, seconds: float, warm_up: int, fewest: int
+) -> Iterator[float]:
+    """Milliseconds of calls of ``detect_batch``, each on the next ``batch`` pictures.
+
+    Args:
+        detector: what is timed.
+        images: taken in turn.
+        batch: pictures a call.
+        seconds: for so long after the warm-up.
+        warm_up: first calls that don't count.
+        fewest: calls that count at least.
+
+    Example:
+        >>> image = np.zeros((64, 64, 3), np.uint8)
+        >>> len(list(call_times(build_detector(input_size=64), [image], 1, seconds=0, warm_up=1, fewest=4)))
+        4
+    """
     turn = itertools.cycle(images)
     end = None
     for count in itertools.count():
@@ -201,11 +217,11 @@ def _times(detector: Detector, images: Sequence[Image], batch: int, seconds: flo
         start = time.perf_counter()
         detector.detect_batch(pictures)
         now = time.perf_counter()
-        if count < _WARM_UP:
+        if count < warm_up:
             continue
         yield 1e3 * (now - start)
         end = end or start + seconds
-        if now >= end and count >= _WARM_UP + _FEWEST - 1:
+        if now >= end and count >= warm_up + fewest - 1:
             return
 
 
