@@ -98,10 +98,14 @@ class TestLetterbox:
         box = fit(shape[1], shape[0], 640)
         width, height = box.resized
         pixels = cv2.resize(image, box.resized, interpolation=cv2.INTER_LINEAR).reshape(height, width, 3)
-        scrfd, yunet = (make_blob([image], [box], n) for n in (SCRFD_NORMALIZATION, YUNET_NORMALIZATION))
+        halves = Normalization((0, 0, 0), (1, 2, 1), to_rgb=False)
+        scrfd, yunet, halved = (
+            make_blob([image], [box], n) for n in (SCRFD_NORMALIZATION, YUNET_NORMALIZATION, halves)
+        )
         assert scrfd.dtype == yunet.dtype == np.float32
         assert np.array_equal(scrfd[0, :, :height, :width], (pixels[..., ::-1].transpose(2, 0, 1) - 127.5) / 128)
         assert np.array_equal(yunet[0, :, :height, :width], pixels.transpose(2, 0, 1))
+        assert np.array_equal(halved[0, 1], yunet[0, 1] / 2)
         for blob in (scrfd, yunet):
             assert not blob[:, :, height:].any()
             assert not blob[:, :, :, width:].any()
@@ -162,6 +166,17 @@ class TestDecoding:
         assert len(scores) == len(expected) > 0
         for column, values in zip((scores, boxes, landmarks), zip(*expected, strict=True), strict=False):
             assert np.allclose(column, values, rtol=1e-5, atol=1e-4)
+
+    @pytest.mark.parametrize("family", ["scrfd", "yunet"])
+    def test_a_score_comes_out_above_the_threshold_and_not_at_it(self, family: str) -> None:
+        outputs = random_outputs(family, 320, 320, 1)
+        head = recognise([o.shape for o in outputs], 320, 320)
+        _, scores, _ = decode(head, outputs, 320, 0)
+        for score in scores[scores < 1][:200]:
+            _, found, _ = decode(head, outputs, 320, float(np.nextafter(score, np.float32(0))))
+            assert np.array_equal(found, scores[scores >= score])
+            _, found, _ = decode(head, outputs, 320, float(score))
+            assert np.array_equal(found, scores[scores > score])
 
     def test_outputs_are_told_apart_in_any_order_with_and_without_a_batch_axis(self) -> None:
         rng = np.random.default_rng(0)

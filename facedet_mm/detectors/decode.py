@@ -7,7 +7,7 @@ point a cell; centre offset and log size). What an output means is told from its
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -28,6 +28,10 @@ _NORMALIZATION = {
     "scrfd": Normalization((127.5, 127.5, 127.5), (128, 128, 128), to_rgb=True),
     "yunet": Normalization((0, 0, 0), (1, 1, 1), to_rgb=False),
 }
+_SIGNS = np.array([[-1], [1]], np.float32)
+"""Of SCRFD's distances, left and top before right and bottom; of YuNet's half sides likewise."""
+_ROUNDING = 1 - 1e-6
+"""Share of a threshold that outweighs the rounding of a product in float32."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +149,14 @@ def faces_of_picture(
     """
     limits = np.array(letterbox.resized * 2, np.float32)
     boxes = np.minimum(np.maximum(boxes, 0), limits)
-    sound = (boxes[:, :2] < boxes[:, 2:]).all(1)  # false for a NaN
-    if landmarks is not None:
-        sound &= np.isfinite(landmarks).all((1, 2))
-    candidates = np.flatnonzero(sound)
-    kept = candidates[nms(boxes[candidates], scores[candidates], iou_thr)]
+    sound = boxes[:, :2] < boxes[:, 2:]  # false for a NaN
+    if not sound.all() or (landmarks is not None and not np.isfinite(landmarks).all()):
+        good = sound.all(1)
+        if landmarks is not None:
+            good &= np.isfinite(landmarks).all((1, 2))
+            landmarks = landmarks[good]
+        boxes, scores = boxes[good], scores[good]
+    kept = nms(boxes, scores, iou_thr)
     scale = np.array(letterbox.scale * 2, np.float32)
     return Faces(boxes[kept] / scale, scores[kept], None if landmarks is None else landmarks[kept] / scale[:2])
 
@@ -169,26 +176,20 @@ def decode(
         Boxes (K, 4) x1 y1 x2 y2, scores (K,) of at most 1 and landmarks (K, 5, 2) or ``None``, all float32, in
         pixels of the input, unclipped.
     """
-    scores = _scores(head, outputs)
-    rows = (scores > score_thr).nonzero()[0]
+    rows, scores = _above(head, outputs, score_thr)
     sizes = tuple(len(outputs[level.boxes]) for level in head.levels)
-    cells = _cells(tuple(level.stride for level in head.levels), sizes, head.num_anchors, width)[rows]
-    corners, scale = cells[:, :2], cells[:, 2:]
-    ends = list(accumulate(sizes))
-    cuts = [0, *rows.searchsorted(ends)]
-    local = [rows[a:b] - (end - size) for a, b, end, size in zip(cuts, cuts[1:], ends, sizes, strict=False)]
-
-    def gather(indices: Iterable[int]) -> NDArray[np.float32]:
-        return np.concatenate([outputs[index][of_level] for index, of_level in zip(indices, local, strict=True)])
-
-    decode_boxes = _scrfd_boxes if head.family == "scrfd" else _yunet_boxes
-    boxes = decode_boxes(corners, gather(level.boxes for level in head.levels)) * scale
-    found = np.minimum(scores[rows], 1)
-    landmark_outputs = [level.landmarks for level in head.levels if level.landmarks is not None]
-    if not landmark_outputs:
-        return boxes, found, None
-    landmarks = gather(landmark_outputs).reshape(-1, 5, 2)
-    return boxes, found, (landmarks + corners[:, None]) * scale[:, None]
+    cells = _cells(tuple(level.stride for level in head.levels), sizes, head.num_anchors, width).take(rows, 0)
+    corners, scale = cells[:, None, :2], cells[:, None, 2:]
+    local = _split(rows, sizes)
+    raw = _gather([outputs[level.boxes] for level in head.levels], local).reshape(-1, 2, 2)
+    boxes = (raw * _SIGNS if head.family == "scrfd" else _yunet_corners(raw)) + corners
+    boxes *= scale
+    of_levels = [outputs[level.landmarks] for level in head.levels if level.landmarks is not None]
+    if not of_levels:
+        return boxes.reshape(-1, 4), scores, None
+    landmarks = _gather(of_levels, local).reshape(-1, 5, 2) + corners
+    landmarks *= scale
+    return boxes.reshape(-1, 4), scores, landmarks
 
 
 @lru_cache(maxsize=16)
@@ -201,29 +202,43 @@ def _cells(strides: tuple[int, ...], sizes: tuple[int, ...], num_anchors: int, w
     return np.concatenate(levels)
 
 
-def _scores(head: Head, outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The scores of all anchors, level after level."""
+def _above(
+    head: Head, outputs: Sequence[NDArray[np.float32]], score_thr: float
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Which anchors, counted through all levels, score above the threshold, and their scores."""
     indices = zip(*(level.scores for level in head.levels), strict=True)
-    factors = [np.concatenate([outputs[index] for index in factor]) for factor in indices]
-    scores: NDArray[np.float32] = factors[0]
-    if len(factors) == 2:
-        for factor in factors:
-            np.minimum(np.maximum(factor, 0, out=factor), 1, out=factor)
-        scores = np.sqrt(factors[0] * factors[1])
-    return scores.reshape(-1)
+    factors = [np.concatenate([outputs[index] for index in factor]).ravel() for factor in indices]
+    if len(factors) == 1:
+        rows = (factors[0] > score_thr).nonzero()[0]
+        return rows, np.minimum(factors[0].take(rows), 1)
+    # The root of the product of two factors cut to [0, 1]: only where it can be large enough is it worth its time.
+    with np.errstate(all="ignore"):
+        rows = (factors[0] * factors[1] > _ROUNDING * score_thr**2).nonzero()[0]
+    a, b = (np.minimum(np.maximum(factor.take(rows), 0), 1) for factor in factors)
+    scores = np.sqrt(a * b)
+    above = scores > score_thr
+    return rows[above], scores[above]
 
 
-def _scrfd_boxes(cells: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Distances left, top, right, bottom from the cell, all in units of the stride."""
-    return np.concatenate([cells - raw[:, :2], cells + raw[:, 2:]], axis=1)
+def _split(rows: NDArray[np.intp], sizes: Sequence[int]) -> list[NDArray[np.intp]]:
+    """Rows that are counted through all levels, as those of each level."""
+    ends = list(accumulate(sizes))
+    cuts = [0, *rows.searchsorted(ends).tolist()]
+    return [rows[a:b] - (end - size) for a, b, end, size in zip(cuts, cuts[1:], ends, sizes, strict=False)]
 
 
-def _yunet_boxes(cells: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Centre relative to the cell and logarithm of width and height, all in units of the stride."""
-    centres = cells + raw[:, :2]
+def _gather(levels: Sequence[NDArray[np.float32]], rows: Sequence[NDArray[np.intp]]) -> NDArray[np.float32]:
+    """The rows of each level, level after level."""
+    parts = [level.take(local, 0) for level, local in zip(levels, rows, strict=True) if local.size]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts or [levels[0][:0]])
+
+
+def _yunet_corners(raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Centre relative to the cell and logarithm of width and height as two corners relative to it, (K, 2, 2)."""
     with np.errstate(over="ignore"):
-        half = np.exp(raw[:, 2:]) / 2
-    return np.concatenate([centres - half, centres + half], axis=1)
+        half: NDArray[np.float32] = np.exp(raw[:, 1:])
+    half /= 2
+    return raw[:, :1] + half * _SIGNS
 
 
 def _stride(rows: int, width: int, height: int) -> int:

@@ -51,17 +51,20 @@ class Normalization:
         mean, std: three values in the order of the network's channels.
         to_rgb: whether the network takes RGB.
         tables: for each channel the result for all 256 values.
+        identity: whether it changes no value.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     to_rgb: bool
     tables: tuple[NDArray[np.float32], ...] = field(init=False, repr=False, compare=False)
+    identity: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         values = np.arange(256, dtype=np.float64)
         tables = (((values - mean) / std).astype(np.float32) for mean, std in zip(self.mean, self.std, strict=True))
         object.__setattr__(self, "tables", tuple(tables))
+        object.__setattr__(self, "identity", not any(self.mean) and set(self.std) == {1})
 
 
 class Workspace(threading.local):
@@ -166,7 +169,10 @@ def make_blob(
         if normalization.to_rgb:
             channels.reverse()
         for plane, channel, table in zip(planes[:, :height, :width], channels, normalization.tables, strict=True):
-            cv2.LUT(channel, table, dst=plane)
+            if normalization.identity:
+                np.copyto(plane, channel)  # twice as fast
+            else:
+                cv2.LUT(channel, table, dst=plane)
     workspace.keep(shape, [box.resized for box in boxes])
     return blob
 

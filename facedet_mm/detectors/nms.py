@@ -52,11 +52,12 @@ def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float)
 
 def _survivors_of_few(boxes: NDArray[np.float32], iou_thr: float) -> list[int]:
     """Which of the boxes, best first, no better survivor overlaps: all are compared with all."""
-    x1, y1, x2, y2 = boxes.T
-    area = (x2 - x1) * (y2 - y1)
-    width = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
-    height = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
-    overlap = np.maximum(width, 0) * np.maximum(height, 0)
+    low, high = boxes[:, :2], boxes[:, 2:]
+    sides = high - low
+    area = sides[:, 0] * sides[:, 1]
+    common = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
+    np.maximum(common, 0, out=common)
+    overlap = common[..., 0] * common[..., 1]
     with np.errstate(invalid="ignore", divide="ignore"):
         above = overlap / (area[:, None] + area - overlap) > iou_thr
     survivors = list[int]()
