@@ -58,6 +58,11 @@ def cores() -> int:
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
+def codec_threads() -> int:
+    """Threads for decoding a video, and for encoding one, beside a network: with more, all three would wait in turn."""
+    return max(1, cores() // 2)
+
+
 def nvidia_gpus() -> list[str]:
     """NVIDIA's GPUs: name, driver, memory."""
     text = _output("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")

@@ -13,10 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
+from facedet_mm import machine
 from facedet_mm.errors import VideoError
 from facedet_mm.structures import Faces
 from facedet_mm.video import sources
+from facedet_mm.video.encoder import AVSink
 from facedet_mm.video.frame import Frame, SourceInfo
+from facedet_mm.video.pyav_reader import PyAVReader
 from facedet_mm.video.sources import LiveSource, open_source
 from facedet_mm.video.writers import OpenCVSink, WindowSink, open_sink
 
@@ -262,3 +265,17 @@ def test_the_clock_of_the_encoder_holds_all_usual_rates() -> None:
     for rate in (24, 25, 30, 50, 60, Fraction(24000, 1001), Fraction(30000, 1001)):
         ticks = [round(i / rate / _CLOCK) for i in range(1000)]
         assert max(abs(t * _CLOCK - i / rate) for i, t in enumerate(ticks)) <= Fraction(1, 100_000)
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (16, 8)])
+def test_decoder_and_encoder_leave_half_of_the_cores_to_the_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, threads: int
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    sink = AVSink(tmp_path / "out.mp4", info())
+    sink.write(Frame(grey(9), 1, 0.0), NOBODY, grey(9))
+    assert sink._video.codec_context.thread_count == threads
+    sink.close()
+    reader = PyAVReader(tmp_path / "out.mp4", "out.mp4")
+    assert reader._stream.codec_context.thread_count == threads
+    reader.close()

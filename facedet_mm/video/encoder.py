@@ -14,6 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
+from facedet_mm.machine import codec_threads
 from facedet_mm.structures import Faces
 from facedet_mm.video.frame import Frame, SourceInfo
 from facedet_mm.video.writers import FileSink
@@ -28,7 +29,7 @@ _PIECES = {"mp4": _FRAGMENTS, "mov": _FRAGMENTS, "matroska": _CLUSTERS, "webm": 
 """Written in pieces, each for a second or so, a file can be played up to where writing stopped."""
 _FORMATS = {".mkv": "matroska", ".m4v": "mp4"}
 _CODECS = {".webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "crf": "32", "b": "0"})}
-_H264 = ("libx264", {"preset": "superfast", "crf": "20", "bf": "0"})
+_H264 = ("libx264", {"preset": "ultrafast", "crf": "20", "bf": "0"})
 
 
 class AVSink(FileSink):
@@ -65,6 +66,7 @@ class AVSink(FileSink):
             self._clock = 1 / rate if suffix == ".avi" else _CLOCK
             video.codec_context.time_base = video.time_base = self._clock
             video.codec_context.colorspace, video.codec_context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
+            video.codec_context.thread_count = codec_threads()
             self._ticks = -1
             self._video = video
             if info.audio:

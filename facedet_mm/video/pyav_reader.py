@@ -15,6 +15,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
+from facedet_mm.machine import codec_threads
 from facedet_mm.video.containers import NO_INDEX, container_kind, is_truncated
 from facedet_mm.video.frame import SourceInfo
 from facedet_mm.video.reader import DEFAULT_FPS, Stamped, StampedReader, plausible_fps
@@ -86,7 +87,8 @@ class PyAVReader(StampedReader):
             raise VideoError(f"{self._name}: no video: there are no moving pictures in it, only {kinds}")
         if stream.codec_context is None:
             raise VideoError(f"{self._name}: PyAV can't decode its codec; convert it to H.264 first")
-        stream.thread_type = "AUTO"
+        stream.codec_context.thread_type = "AUTO"
+        stream.codec_context.thread_count = codec_threads()
         return stream
 
     def _decode(self) -> Iterator[Stamped]:
