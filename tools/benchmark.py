@@ -71,6 +71,9 @@ def main() -> int:
     runtime.add_argument("--score-thr", type=float, default=0.5)
     runtime.add_argument("--sizes", nargs="+", default=["640", "auto"], help="of ours: a side, auto, original")
     runtime.add_argument("--openvino", action="store_true", help="also run ours in OpenVINO")
+    runtime.add_argument(
+        "--threads", type=positive, help="of each package's network and OpenCV (default: its own choice)"
+    )
     runtime.add_argument("--limit", type=int, default=404, help="pictures, evenly chosen (%(default)s)")
     runtime.add_argument("--repeats", type=int, default=3, help="calls for each picture; the best counts (3)")
     runtime.add_argument("--json", type=Path, help="write the times here")
@@ -96,7 +99,7 @@ def run_runtime(args: argparse.Namespace) -> int:
     """``benchmark.py runtime``."""
     if not args.model.is_file():
         raise FaceDetError(f"--model {args.model}: no such file")
-    common = dict(model=str(args.model.resolve()), score_thr=args.score_thr, repeats=args.repeats)
+    common = dict(model=str(args.model.resolve()), score_thr=args.score_thr, repeats=args.repeats, threads=args.threads)
     devices = [None, "openvino"] if args.openvino else [None]
     jobs: dict[str, tuple[Any, dict[str, Any]]] = {
         f"facedet-mm {size}{' openvino' if device else ''}": (

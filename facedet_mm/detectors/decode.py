@@ -176,8 +176,8 @@ def decode(
         Boxes (K, 4) x1 y1 x2 y2, scores (K,) of at most 1 and landmarks (K, 5, 2) or ``None``, all float32, in
         pixels of the input, unclipped.
     """
-    rows, scores = _above(head, outputs, score_thr)
     sizes = tuple(len(outputs[level.boxes]) for level in head.levels)
+    rows, scores = _above(head, outputs, sizes, score_thr)
     cells = _cells(tuple(level.stride for level in head.levels), sizes, head.num_anchors, width).take(rows, 0)
     corners, scale = cells[:, None, :2], cells[:, None, 2:]
     local = _split(rows, sizes)
@@ -203,18 +203,19 @@ def _cells(strides: tuple[int, ...], sizes: tuple[int, ...], num_anchors: int, w
 
 
 def _above(
-    head: Head, outputs: Sequence[NDArray[np.float32]], score_thr: float
+    head: Head, outputs: Sequence[NDArray[np.float32]], sizes: Sequence[int], score_thr: float
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Which anchors, counted through all levels, score above the threshold, and their scores."""
-    indices = zip(*(level.scores for level in head.levels), strict=True)
-    factors = [np.concatenate([outputs[index] for index in factor]).ravel() for factor in indices]
-    if len(factors) == 1:
-        rows = (factors[0] > score_thr).nonzero()[0]
-        return rows, np.minimum(factors[0].take(rows), 1)
-    # The root of the product of two factors cut to [0, 1]: only where it can be large enough is it worth its time.
-    with np.errstate(all="ignore"):
-        rows = (factors[0] * factors[1] > _ROUNDING * score_thr**2).nonzero()[0]
-    a, b = (np.minimum(np.maximum(factor.take(rows), 0), 1) for factor in factors)
+    factors = zip(*(level.scores for level in head.levels), strict=True)
+    first, *second = ([outputs[index] for index in factor] for factor in factors)
+    values = np.concatenate(first).ravel()
+    if not second:
+        rows = (values > score_thr).nonzero()[0]
+        return rows, np.minimum(values.take(rows), 1)
+    # The root of the product of two factors cut to [0, 1]: where one is too small the other need not be looked at.
+    rows = (values > _ROUNDING * score_thr**2).nonzero()[0]
+    both = np.stack([values.take(rows), _gather(second[0], _split(rows, sizes)).ravel()])
+    a, b = np.minimum(np.maximum(both, 0), 1)
     scores = np.sqrt(a * b)
     above = scores > score_thr
     return rows[above], scores[above]

@@ -14,7 +14,7 @@ _BLOCK = 2048
 """Boxes settled at a time: the pairs among them fit in memory even if all overlap."""
 _PAIRS = 1 << 16
 """Pairs compared at a time: their columns fit in the cache."""
-_FEW = 64
+_FEW = 96
 """Up to so many boxes, comparing all with all costs less than finding the close ones."""
 
 
@@ -36,13 +36,14 @@ def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float)
     if len(order) < 2:
         return order
     if len(order) <= _FEW:
-        return order[_survivors_of_few(boxes[order], iou_thr)]
+        better, worse = _overlapping_few(boxes[order], iou_thr)
+        return order[_survivors(len(order), better, worse)] if better.size else order
     columns = _columns(boxes[order])
     alive: NDArray[np.intp] = np.arange(len(order))
     kept: list[NDArray[np.intp]] = []
     while alive.size:
         block, alive = alive[:_BLOCK], alive[_BLOCK:]
-        best = block[_survivors(columns[:, block], iou_thr)]
+        best = block[_survivors(len(block), *_overlapping_among(columns[:, block], iou_thr))]
         kept.append(best)
         if alive.size:
             alive = alive[~_covered(columns[:, best], columns[:, alive], iou_thr)]
@@ -50,23 +51,18 @@ def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float)
     return result
 
 
-def _survivors_of_few(boxes: NDArray[np.float32], iou_thr: float) -> list[int]:
-    """Which of the boxes, best first, no better survivor overlaps: all are compared with all."""
-    low, high = boxes[:, :2], boxes[:, 2:]
-    sides = high - low
-    area = sides[:, 0] * sides[:, 1]
-    common = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
-    np.maximum(common, 0, out=common)
-    overlap = common[..., 0] * common[..., 1]
+def _overlapping_few(boxes: NDArray[np.float32], iou_thr: float) -> Pairs:
+    """Pairs (better, worse) of an IoU above ``iou_thr``; the boxes come best first, and all are compared with all."""
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes.T)
+    area = (x2 - x1) * (y2 - y1)
+    width = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
+    height = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
+    overlap = np.maximum(width, 0) * np.maximum(height, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         above = overlap / (area[:, None] + area - overlap) > iou_thr
-    survivors = list[int]()
-    dropped = np.zeros(len(boxes), bool)
-    for i in range(len(boxes)):
-        if not dropped[i]:
-            survivors.append(i)
-            dropped |= above[i]
-    return survivors
+    i, j = above.nonzero()
+    pairs = i < j
+    return i[pairs], j[pairs]
 
 
 def _columns(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -78,13 +74,11 @@ def _columns(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     return columns
 
 
-def _survivors(columns: NDArray[np.float32], iou_thr: float) -> NDArray[np.bool_]:
-    """(N,): which of the boxes, best first, no better survivor overlaps.
+def _survivors(count: int, better: NDArray[np.intp], worse: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(count,): which of the boxes, best first, no better survivor overlaps, given all pairs that overlap.
 
     In rounds: a box that no undecided better one overlaps survives and drops those that it overlaps.
     """
-    count = columns.shape[1]
-    better, worse = _overlapping_among(columns, iou_thr)
     dropped = np.zeros(count, bool)
     while better.size:
         waiting = np.zeros(count, bool)

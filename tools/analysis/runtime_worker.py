@@ -17,7 +17,11 @@ def facedet_mm(job):
     from facedet_mm.detectors.letterbox import fit, make_blob
 
     detector = build_detector(
-        job["model"], device=job.get("device"), score_thr=job["score_thr"], input_size=job.get("size", 640)
+        job["model"],
+        device=job.get("device"),
+        score_thr=job["score_thr"],
+        input_size=job.get("size", 640),
+        threads=job["threads"],
     )
     session, network = detector._session, detector._network
 
@@ -70,8 +74,26 @@ def opencv(job):
     return {"detect": prepare}
 
 
+def limit_threads(threads):
+    """Gives every session of ONNX Runtime, and OpenCV, so many threads."""
+    import cv2
+    import onnxruntime
+
+    create = onnxruntime.InferenceSession.__init__
+
+    def create_limited(session, model, sess_options=None, *args, **kwargs):
+        sess_options = sess_options or onnxruntime.SessionOptions()
+        sess_options.intra_op_num_threads = threads
+        create(session, model, sess_options, *args, **kwargs)
+
+    onnxruntime.InferenceSession.__init__ = create_limited
+    cv2.setNumThreads(threads)
+
+
 def main():
     job = json.loads(sys.stdin.readline())
+    if job["threads"]:
+        limit_threads(job["threads"])
     answers, sys.stdout = sys.stdout, sys.stderr  # what a package prints must not mix with the answers
     contestants = globals()[job["package"]](job)
     print("ready", file=answers, flush=True)
