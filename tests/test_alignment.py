@@ -94,7 +94,8 @@ def test_an_aligned_face_is_the_picture_seen_through_the_transform() -> None:
         assert crops.shape == (2, size, size, 3)
         for crop, points in zip(crops, landmarks, strict=True):
             matrix = umeyama(points, arcface_template(size))
-            assert np.array_equal(crop, cv2.warpAffine(image, matrix, (size, size)))
+            difference = cv2.absdiff(crop, cv2.warpAffine(image, matrix, (size, size)))
+            assert difference.max() <= (0 if cv2.__version__.startswith("4.") else 1)  # 5 rounds by where it starts
 
 
 def test_landmarks_on_the_template_give_the_picture_itself() -> None:
