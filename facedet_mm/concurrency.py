@@ -86,10 +86,11 @@ def background(work: Callable[[], object], stop: Callable[[], object], name: str
         finish(None)
 
 
-def prefetch(items: Iterable[A], ahead: int) -> Generator[A, None, None]:
+def prefetch(items: Iterable[A], ahead: int, on_stop: Callable[[], object] = lambda: None) -> Generator[A, None, None]:
     """``items``, drawn in a thread of their own, up to ``ahead`` of them before their turn.
 
-    Closing the generator closes ``items`` where they can be closed, in their thread, and waits for it.
+    Closing the generator, or an error in it such as Ctrl-C, calls ``on_stop``, which is to end what ``items`` wait for,
+    closes ``items`` where they can be closed, in their thread, and waits for it.
 
     Raises:
         BaseException: what drawing an item raised, after the items before it.
@@ -120,7 +121,11 @@ def prefetch(items: Iterable[A], ahead: int) -> Generator[A, None, None]:
             if isinstance(items, Generator):
                 items.close()
 
-    with background(draw, stopped.set, "facedet-prefetch"):
+    def stop() -> None:
+        stopped.set()
+        on_stop()
+
+    with background(draw, stop, "facedet-prefetch"):
         while True:
             item, error = ready.get()
             if isinstance(error, StopIteration):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import re
 import shutil
 import ssl
@@ -33,7 +34,7 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 """HTTP statuses that may be gone at the next try."""
 _PARTS = (".part", ".zip.part")
 """Endings of what has arrived of a file, and of an archive that holds it."""
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 """What ``zipfile`` raises on a damaged or encrypted file."""
 
 
@@ -246,7 +247,7 @@ def _network(url: str) -> Iterator[None]:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise DownloadError(f"{url}: the server's certificate is not trusted: {error.reason}") from error
         raise _Interrupted(str(error.reason)) from error
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise _Interrupted(" ".join(str(error).split()) or type(error).__name__) from error
 
 

@@ -30,7 +30,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         '29'
         >>> folder.cleanup()
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe or device: there is nothing to replace
+        yield path
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
@@ -44,6 +47,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except BrokenPipeError:  # standard output's: no file is one
+        raise
     except OSError as error:
         raise FaceDetError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -61,7 +66,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         >>> folder.cleanup()
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

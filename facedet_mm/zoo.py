@@ -171,7 +171,7 @@ def weights_path(name: str) -> Path | None:
     """
     model = find_model(name)
     path = asset_path(model.file) if model.file else cached_path(name)
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None
 
 
 def fetch(

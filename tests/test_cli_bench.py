@@ -54,9 +54,15 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
         line = f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; " + (
             "$(complete -p facedet | sed 's/.*-F \\([^ ]*\\).*/\\1/') facedet; printf '%s\\n' \"${COMPREPLY[@]}\""
         )
-        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
         return set(done.stdout.split())
 
     assert complete("facedet", "''") == set(COMMANDS)
     assert complete("facedet", "detect", "--an") == {"--anonymize"}
     assert complete("facedet", "detect", "--anonymize", "p") == {"pixelate"}
+    (tmp_path / "photo.jpg").touch()
+    (tmp_path / "photos").mkdir()
+    assert complete("facedet", "detect", "pho") == {"photo.jpg", "photos"}
+    assert complete("facedet", "detect", "--json", "pho") == {"photo.jpg", "photos"}
+    assert complete("facedet", "detect", "--out", "pho") == {"photos"}
+    assert complete("facedet", "models", "fetch", "scrfd_1") == {"scrfd_10g", "scrfd_10g_kps", "scrfd_1g"}

@@ -6,6 +6,9 @@ import contextlib
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -46,6 +49,10 @@ def album(tmp_path: Path, photo: np.ndarray) -> Path:
 
 def images_of(path: Path) -> list[str]:
     return [record["image"] for record in json.loads(path.read_text())]
+
+
+def names_of(path: Path) -> list[str]:
+    return [Path(image).name for image in images_of(path)]
 
 
 @pytest.mark.parametrize(
@@ -245,3 +252,80 @@ class TestMapAhead:
             raise RuntimeError
         assert begun == []
         assert all(task.cancelled() for task in waiting)
+
+
+def test_pictures_that_are_read_are_written_over_by_no_output(tmp_path: Path, photo: np.ndarray, capsys) -> None:
+    for name in ("photo.png", "photo_1.png", "photo_2.png"):
+        (tmp_path / name).write_bytes(cv2.imencode(".png", photo)[1].tobytes())
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(["detect", str(tmp_path), "--crops", str(tmp_path), "-q"]) == 1
+    assert "--crops would overwrite" in capsys.readouterr().err
+    assert all(path.read_bytes() == data for path, data in before.items())
+    for option in ("--json", "--csv", "--coco"):
+        assert main(["detect", str(tmp_path), option, str(tmp_path / "photo.png")]) == 1
+        assert f"{option} would overwrite" in capsys.readouterr().err
+    assert main(["detect", str(tmp_path), "--json", str(tmp_path / "r"), "--csv", str(tmp_path / "r")]) == 1
+    assert "--json and --csv would share a file" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_two_pictures_of_one_wider_file_are_refused(tmp_path: Path, photo: np.ndarray, capsys) -> None:
+    for folder in ("p", "q"):
+        (tmp_path / folder / "event").mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / folder / "event" / "1.png"), photo)
+    words = [str(tmp_path / "p/event"), str(tmp_path / "q/event"), "--wider", str(tmp_path / "w")]
+    assert main(["detect", *words]) == 1
+    assert "two pictures would get" in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_results_go_into_a_pipe_and_through_a_link(album: Path, tmp_path: Path) -> None:
+    fifo, link, got = tmp_path / "fifo", tmp_path / "link.json", list[str]()
+    os.mkfifo(fifo)
+    link.symlink_to(tmp_path / "real.json")
+    (tmp_path / "real.json").write_text("old")
+    reader = threading.Thread(target=lambda: got.append(fifo.read_text()))
+    reader.start()
+    assert main(["detect", str(album / "a.png"), "--csv", str(fifo), "--json", str(link), "-q"]) == 0
+    reader.join(10)
+    assert got[0].startswith("image,")
+    assert link.is_symlink()
+    assert names_of(tmp_path / "real.json") == ["a.png"]
+
+
+def test_a_list_may_end_its_names_with_zeros(album: Path, tmp_path: Path, monkeypatch) -> None:
+    names = b"".join(bytes(album / name) + b"\0" for name in ("a.png", "b.PNG"))
+    monkeypatch.setattr("sys.stdin", type("Pipe", (), {"buffer": io.BytesIO(names)}))
+    assert main(["detect", "-", "--json", str(tmp_path / "f.json"), "-q"]) == 0
+    assert names_of(tmp_path / "f.json") == ["a.png", "b.PNG"]
+
+
+def test_a_pattern_that_fits_a_folder_means_its_pictures(album: Path, tmp_path: Path) -> None:
+    assert main(["detect", f"{album.parent}/alb*", "--json", str(tmp_path / "f.json"), "-q"]) == 0
+    assert names_of(tmp_path / "f.json") == ["a.png", "b.PNG"]
+
+
+@pytest.mark.parametrize("name", ["loop.png", "a" * 300 + ".png", "nul\0.png"])
+def test_names_that_no_file_can_have_are_reported_and_skipped(album: Path, tmp_path: Path, name: str, capsys) -> None:
+    if name == "loop.png":
+        (album / name).symlink_to(album / name)
+    words = [str(album / "a.png"), str(album / name), "--json", str(tmp_path / "f.json"), "-q"]
+    assert main(["detect", *words]) == 1
+    assert name[:8].replace("\0", "") in capsys.readouterr().err.replace("\0", "")
+    assert names_of(tmp_path / "f.json") == ["a.png"]
+
+
+def test_too_little_memory_is_one_line(album: Path, capsys) -> None:
+    assert main(["detect", str(album / "a.png"), "--size", "1048576"]) == 1
+    assert "not enough memory" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_standard_output_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "facedet_mm", "models", "list"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["facedet models: error: No space left on device"]

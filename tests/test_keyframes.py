@@ -16,6 +16,7 @@ from facedet_mm.tracking import ByteTracker
 from facedet_mm.tracking.association import iou_matrix
 from facedet_mm.video import keyframes, propagation
 from facedet_mm.video.face_stream import FaceStream, StreamOptions
+from facedet_mm.video.frame import Frame
 from facedet_mm.video.keyframes import KeyframePolicy
 from facedet_mm.video.propagation import Propagator
 from facedet_mm.video.scene_cuts import SceneCutDetector
@@ -194,3 +195,36 @@ def test_landmarks_keep_their_place_in_a_box_that_moves_and_grows() -> None:
     faces = Faces([[0, 0, 10, 10]], [0.9], points, [1])
     moved = propagation._with_boxes(faces, np.array([0]), np.array([[100, 50, 120, 60]], np.float32))
     np.testing.assert_allclose(moved.landmarks, points * [2, 1] + [100, 50], atol=1e-5)
+
+
+@pytest.mark.parametrize(("fps", "interval"), [(30, 40), (5, 10), (1, "adaptive")])
+def test_ids_outlive_intervals_longer_than_a_track_is_remembered(fps: float, interval) -> None:
+    detector = Still()
+    stream = FaceStream(detector, StreamOptions(keyframes=interval), fps)
+    image = texture(0)
+    ids = [stream.update(Frame(image, n, n / fps)).track_ids.tolist() for n in range(1, 121)]
+    assert ids == [[1]] * 120
+    assert detector.calls < 60
+
+
+def test_a_face_missed_in_one_look_keeps_its_id() -> None:
+    detector = Still(missing=range(1, 3))
+    stream = FaceStream(detector, StreamOptions(keyframes=40), 30)
+    ids = [stream.update(Frame(texture(0), n, n / 30)).track_ids.tolist() for n in range(1, 161)]
+    assert ids[0] == ids[-1] == [1]
+
+
+class Still:
+    """The same face in every look, but for those that miss it."""
+
+    score_thr, iou_thr, input_size = 0.1, 0.4, 640
+
+    def __init__(self, missing: range = range(0)) -> None:
+        self.calls, self._missing = 0, missing
+
+    def detect(self, image: np.ndarray) -> Faces:  # noqa: ARG002
+        self.calls += 1
+        return Faces.empty() if self.calls - 1 in self._missing else Faces([[50, 50, 90, 100]], [0.9])
+
+    def detect_batch(self, images: list) -> list[Faces]:
+        return [self.detect(image) for image in images]

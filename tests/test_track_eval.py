@@ -43,7 +43,9 @@ def test_one_file_is_scored_against_one(tmp_path: Path, capsys) -> None:
         ("empty", "empty: no .txt files; expected one MOTChallenge file a video"),
         ("other", "other: no file for a"),
         ("broken", "a.txt, line 2: expected frame,id,left,top,width,height"),
-        ("short", "a.txt, line 1: expected frame,id,left,top,width,height,…: fewer than 6 values"),
+        ("short", "a.txt, line 1: expected frame,id,left,top,width,height,score,…: fewer than 7 values"),
+        ("infinite", "a.txt, line 1: expected frame,id,left,top,width,height,score,…: fewer than 7 values, or one"),
+        ("zeroth", "a.txt, line 1: expected frame,id,left,top,width,height,score,…: frames count from 1"),
     ],
 )
 def test_files_that_cannot_be_scored_are_named(tmp_path: Path, results: str, message: str, capsys) -> None:
@@ -52,7 +54,9 @@ def test_files_that_cannot_be_scored_are_named(tmp_path: Path, results: str, mes
         ("empty", "a.csv", ""),
         ("other", "b.txt", "1,1,0,0,9,9,1\n"),
         ("broken", "a.txt", "1,1,0,0,9,9,1\n1,x,0,0,9,9,1\n"),
-        ("short", "a.txt", "1,1,0,0\n"),
+        ("short", "a.txt", "1,1,0,0,9,9\n"),
+        ("infinite", "a.txt", "inf,1,0,0,9,9,1\n"),
+        ("zeroth", "a.txt", "0,1,0,0,9,9,1\n"),
     ):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / name).write_text(text)

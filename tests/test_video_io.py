@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -244,6 +246,7 @@ class TestVideos:
             WindowSink("x")
 
     def test_q_and_closing_the_window_close_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DISPLAY", ":0")
         keys, visible = iter([-1, ord("q"), -1]), iter([1.0, 1.0, 0.0])
         for name in ("namedWindow", "imshow", "destroyWindow"):
             monkeypatch.setattr(cv2, name, lambda *_: None)
@@ -279,3 +282,95 @@ def test_decoder_and_encoder_leave_half_of_the_cores_to_the_network(
     reader = PyAVReader(tmp_path / "out.mp4", "out.mp4")
     assert reader._stream.codec_context.thread_count == threads
     reader.close()
+
+
+def write_with_sound(path: Path, codec: str, sound_from: float = 0.0, video_from: float = 0.0) -> None:
+    """A second of pictures and two of noise in a codec."""
+    with av.open(str(path), "w") as out:
+        video, sound = out.add_stream("libx264", rate=25), out.add_stream(codec, rate=48000)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        resampler = av.AudioResampler(format=sound.codec_context.format, layout="stereo", rate=48000)
+        for i in range(25):
+            picture = av.VideoFrame.from_ndarray(grey(4 * i), format="bgr24")
+            picture.pts, picture.time_base = round((video_from + i / 25) * 1000), Fraction(1, 1000)
+            out.mux(video.encode(picture))
+        rng = np.random.default_rng(0)
+        size = sound.codec_context.frame_size or 1024
+        for i in range(0, 2 * 48000 - size, size):
+            frame = av.AudioFrame.from_ndarray(rng.integers(-9999, 9999, (1, 2 * size), np.int16), layout="stereo")
+            frame.sample_rate, frame.pts = 48000, round(sound_from * 48000) + i
+            frame.time_base = Fraction(1, 48000)
+            for ready in resampler.resample(frame):
+                out.mux(sound.encode(ready))
+        for stream in (video, sound):
+            out.mux(stream.encode())
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("ac3", ".mp4"), ("flac", ".mov"), ("ac3", ".webm"), ("ac3", ".mkv")])
+def test_sound_that_the_container_does_not_take_costs_the_sound_only(tmp_path: Path, codec: str, suffix: str) -> None:
+    write_with_sound(tmp_path / "in.mkv", codec)
+    sink = open_sink(tmp_path / f"out{suffix}", info(audio=tmp_path / "in.mkv"))
+    for number in range(1, 26):
+        sink.write(Frame(grey(number), number, (number - 1) / 25), NOBODY, grey(number))
+    sink.close()
+    assert len(levels(tmp_path / f"out{suffix}")) == 25
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert bool(container.streams.audio) == (not sink.note) == (suffix == ".mkv")
+    assert "without the sound" in sink.note or suffix == ".mkv"
+
+
+def test_sound_that_began_before_the_pictures_stays_in_time(tmp_path: Path) -> None:
+    write_with_sound(tmp_path / "in.mkv", "ac3", video_from=0.5)
+    write_all(tmp_path / "out.mkv", [grey(9)] * 25, [i / 25 for i in range(25)], audio=tmp_path / "in.mkv")
+    moments = []
+    for name in ("in.mkv", "out.mkv"):
+        with av.open(str(tmp_path / name)) as container:
+            video = container.streams.video[0]
+            begin = float(video.start_time * video.time_base)
+            packets = [packet for packet in container.demux(audio=0) if packet.pts is not None]
+            moments.append({bytes(packet): float(packet.pts * packet.time_base) - begin for packet in packets})
+    shared = moments[0].keys() & moments[1].keys()
+    assert len(shared) > 20
+    assert all(moments[0][key] == pytest.approx(moments[1][key], abs=0.01) for key in shared)
+
+
+@pytest.mark.parametrize("words", [["{}/*.png"], ["{}"], ["{}/000001.png"]])
+def test_the_pictures_that_are_read_are_not_written_over(tmp_path: Path, words: list[str]) -> None:
+    for number in (1, 2):
+        cv2.imwrite(str(tmp_path / f"{number:06d}.png"), grey(number))
+    with pytest.raises(VideoError, match="is what is read"):
+        open_sink(tmp_path, info(name=words[0].format(tmp_path)))
+
+
+def test_a_window_without_a_display_is_an_error_and_no_abort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(VideoError, match="there is no display"):
+        WindowSink("x")
+
+
+def test_bytes_behind_the_end_do_not_make_a_file_a_broken_one(tmp_path: Path, with_sound: Path) -> None:
+    (tmp_path / "tail.mp4").write_bytes(with_sound.read_bytes() + b"\n")
+    assert len(levels(tmp_path / "tail.mp4")) == 50
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, 1e9, float("nan")])
+def test_rates_that_cannot_be_are_refused(fps: float) -> None:
+    with pytest.raises(VideoError, match="frames a second cannot be"):
+        open_source("-", size=(64, 48), fps=fps)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't wait for a pipe")
+def test_closing_ends_the_reading_of_a_pipe_on_which_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.write(write, grey(5).tobytes())
+    with os.fdopen(read, "rb") as pipe, os.fdopen(write, "wb"):
+        monkeypatch.setattr(sys, "stdin", type("Pipe", (), {"buffer": pipe}))
+        source = open_source("-", size=(64, 48))
+        frames = iter(source)
+        assert next(frames).number == 1
+        threading.Timer(0.3, source.close).start()
+        start = time.monotonic()
+        assert next(frames, None) is None
+        assert time.monotonic() - start < 3

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -282,6 +284,8 @@ class TestWhatBreaksOff:
 
             def close(self) -> None: ...
 
+            abort = close
+
         sink = Full()
         monkeypatch.setattr(pipeline, "open_sink", lambda *_: sink)
         summary = VideoFaceDetector().process_video(fake_source([noise(0)] * 30), "o.mkv")
@@ -353,3 +357,40 @@ def test_every_frame_of_a_file_is_seen_once() -> None:
     with open_source(CLIP) as source:
         assert [frame.number for frame in source] == list(range(1, 151))
         assert source.dropped == 0
+
+
+@pytest.mark.parametrize(
+    "options", [{"fill_gaps": -1}, {"fill_gaps": 2.5}, {"anonymize": "melt"}, {"score_thr": 2}, {"iou_thr": -1}]
+)
+def test_options_that_cannot_be_are_refused_at_once(options: dict) -> None:
+    with pytest.raises(FaceDetError, match=next(iter(options))):
+        VideoFaceDetector(**options)
+
+
+def test_a_source_without_frames_is_an_error_and_leaves_what_was_there(tmp_path: Path, monkeypatch, capsys) -> None:
+    old = tmp_path / "old.mp4"
+    old.write_bytes(b"a good film")
+    with open("/dev/null", "rb") as nothing:
+        monkeypatch.setattr(sys, "stdin", type("Pipe", (), {"buffer": nothing}))
+        assert main(["video", "-", "--raw-size", "64x48", "--out", str(old)]) == 1
+    assert "not one frame came" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["old.mp4"]
+    assert old.read_bytes() == b"a good film"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_the_signal_to_end_finishes_the_files(tmp_path: Path) -> None:
+    code = "from facedet_mm.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    words = ["video", "-", "--raw-size", "160x90", "--out", "a.mp4", "a.jsonl"]
+    process = subprocess.Popen([sys.executable, "-c", code, *words], cwd=tmp_path, stdin=subprocess.PIPE)
+    for number in range(30):
+        process.stdin.write(noise(number).tobytes())
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 1000 for path in tmp_path.glob(".*.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 130
+    process.stdin.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.mp4"]
+    assert len(frames_of(tmp_path / "a.mp4")) in range(1, 31)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,10 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; gives the exit status (0 fine, 1 a :class:`FaceDetError`, 2 usage, 130 Ctrl-C)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     wanted = next((word for word in argv if not word.startswith("-")), "")
-    parser = build_parser(wanted)
-    args = parser.parse_args(argv)
-    module = _module(args.command)
-    return guard(lambda: module.run(args), f"facedet {args.command}")
+
+    def run() -> int:
+        args = build_parser(wanted).parse_args(argv)
+        return int(_module(args.command).run(args))
+
+    return guard(run, f"facedet {wanted}".rstrip())
 
 
 def build_parser(wanted: str | None) -> argparse.ArgumentParser:
@@ -60,9 +66,21 @@ def _module(command: str) -> Any:
 
 
 def guard(run: Callable[[], int], name: str) -> int:
-    """Runs ``run`` and turns a user's mistake, Ctrl-C or a closed pipe into a line on stderr and a status."""
+    """Runs ``run`` and turns a user's mistake, Ctrl-C or a closed pipe into a line on stderr and a status.
+
+    The signals that ask a process to end, as ``timeout``, Docker and a closed terminal send them, act as Ctrl-C does.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks
+    if threading.current_thread() is threading.main_thread():
+        for ending in ("SIGTERM", "SIGHUP"):
+            if (number := getattr(signal, ending, None)) and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, signal.default_int_handler)
     try:
-        return run()
+        status = run()
+        sys.stdout.flush()
+        return status
     except FaceDetError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         if isinstance(error, MissingDependencyError) and "facedet doctor" not in str(error):
@@ -71,6 +89,18 @@ def guard(run: Callable[[], int], name: str) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError as error:
+        print(f"{name}: error: not enough memory: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        _silence()
+        if not isinstance(error, BrokenPipeError):
+            place = f"{error.filename}: " if error.filename else ""
+            print(f"{name}: error: {place}{error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _silence() -> None:
+    """Sends what is left for standard output, which may be closed or full, to nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

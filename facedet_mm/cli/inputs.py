@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,26 +45,44 @@ def find_inputs(words: Sequence[str], recursive: bool) -> list[Input]:
 
 def _meant(word: str, recursive: bool) -> Iterator[Input]:
     if word == "-":
-        lines = (line.rstrip("\r\n") for line in sys.stdin)
-        yield from (
-            found for line in lines if line for found in _meant(f"./{line}" if line == "-" else line, recursive)
-        )
-    elif (path := Path(word)).is_dir():
+        for line in _listed():
+            yield from _meant(f"./{line}" if line == "-" else line, recursive)
+        return
+    if not word:
+        raise ImageError("an input's name is empty")
+    path = Path(word)
+    # os.path's tests, unlike pathlib's, are false for what can't be looked at
+    if os.path.isdir(word):
         yield from _in_folder(path, recursive)
-    elif not path.exists() and glob.has_magic(word):
+    elif not os.path.lexists(word) and glob.has_magic(word):
         matches = sorted(glob.glob(word, recursive=True))
         if not matches:
             raise ImageError(f"{word}: no file fits this pattern")
-        yield from (Input(Path(match), Path(Path(match).name)) for match in matches if not Path(match).is_dir())
+        for match in map(Path, matches):
+            yield from _in_folder(match, recursive) if match.is_dir() else [Input(match, Path(match.name))]
     else:
         yield Input(path, Path(path.name))
 
 
+def _listed() -> list[str]:
+    """The names on standard input, a line each, or ended by zeros as ``find -print0`` gives them."""
+    if sys.stdin is None:
+        raise ImageError("there is no standard input to read a list from")
+    raw = getattr(sys.stdin, "buffer", None)
+    text = sys.stdin.read() if raw is None else os.fsdecode(raw.read())
+    return [line for line in (text.split("\0") if "\0" in text else text.splitlines()) if line]
+
+
 def _in_folder(folder: Path, recursive: bool) -> Iterator[Input]:
-    try:
-        files = sorted(folder.rglob("*") if recursive else folder.iterdir())
-    except OSError as error:
-        raise ImageError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    def complain(error: OSError) -> None:
+        raise ImageError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+
+    files = list[Path]()
+    for place, folders, names in os.walk(folder, onerror=complain):
+        files += [Path(place, name) for name in names]
+        if not recursive:
+            folders.clear()
+    files.sort()
     pictures = [path for path in files if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if not pictures:
         hint = "" if recursive else "; --recursive also looks into its folders"

@@ -28,10 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.epilog = _EPILOG
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("list", help="all models: size, published accuracy, licence, where the file is")
-    info = actions.add_parser("info", help="everything known of one model")
+    actions.add_parser(
+        "list",
+        help="all models: size, published accuracy, licence, where the file is",
+        epilog="example: facedet models list",
+    )
+    info = actions.add_parser(
+        "info", help="everything known of one model", epilog="example: facedet models info scrfd_10g_kps"
+    )
     info.add_argument("name", metavar="NAME", help="a name of the list")
-    get = actions.add_parser("fetch", help="download the weights of one model")
+    get = actions.add_parser(
+        "fetch",
+        help="download the weights of one model",
+        epilog="example: facedet models fetch scrfd_2.5g_kps --accept-licence",
+    )
     get.add_argument("name", metavar="NAME", help="a name of the list")
     get.add_argument(
         "--accept-licence", action="store_true", help="you have read the licence of the weights and keep to it"

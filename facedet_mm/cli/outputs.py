@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from facedet_mm.images import write_image
 from facedet_mm.structures import Faces
 from facedet_mm.visualization import draw_faces
 
+RESULTS = ("json", "csv", "coco")
+"""Options that name one file for all pictures."""
 Add: TypeAlias = Callable[[PictureFaces], None]
 
 
@@ -44,10 +47,22 @@ class PictureOutputs:
             raise FaceDetError("--align needs --crops DIR, where the faces go")
         self._args = args
         self._names = _unique_names([given.name for given in inputs])
-        originals = {given.path.resolve() for given in inputs}
+        self._originals = {_real(given.path) for given in inputs}
         for name in self._names if args.out else ():
-            if (args.out / name).resolve() in originals:
-                raise FaceDetError(f"--out {args.out} would overwrite {args.out / name}; choose another folder")
+            self._spare("--out", args.out / name)
+        for option in RESULTS:
+            if path := getattr(args, option):
+                self._spare(f"--{option}", path)
+        if args.wider:
+            targets = [_wider_file(args.wider, given.path) for given in inputs]
+            if len(set(targets)) < len(targets):
+                twice = next(target for target in targets if targets.count(target) > 1)
+                raise FaceDetError(f"--wider: two pictures would get {twice}; give them other names or folders")
+
+    def _spare(self, option: str, path: Path) -> None:
+        """Raises :class:`FaceDetError` if ``path`` is one of the pictures that are read."""
+        if _real(path) in self._originals:
+            raise FaceDetError(f"{option} would overwrite {path}, which is read; choose another place")
 
     def target(self, number: int) -> Path | None:
         """Where the picture of input ``number`` goes, ``None`` without ``--out``."""
@@ -69,10 +84,11 @@ class PictureOutputs:
             name = self._names[number]
             for face, crop in enumerate(crops, start=1):
                 if crop.size:
-                    write_image(args.crops / name.with_name(f"{name.stem}_{face}{name.suffix}"), crop)
+                    file = args.crops / name.with_name(f"{name.stem}_{face}{name.suffix}")
+                    self._spare("--crops", file)
+                    write_image(file, crop)
         if args.wider:
-            event = path.resolve().parent.name
-            write_prediction_file(args.wider / event / f"{path.stem}.txt", path.name, faces.boxes, faces.scores)
+            write_prediction_file(_wider_file(args.wider, path), path.name, faces.boxes, faces.scores)
 
 
 @contextmanager
@@ -83,6 +99,8 @@ def result_files(args: argparse.Namespace) -> Iterator[Add]:
     """
     writers = {"json": _json_file, "csv": _csv_file, "coco": _coco_file}
     wanted = {name: path for name in writers if (path := getattr(args, name))}
+    if len({_real(path) for path in wanted.values()}) < len(wanted):
+        raise FaceDetError(f"--{' and --'.join(wanted)} would share a file; give each its own")
     for name, path in wanted.items():
         if path.is_dir():
             raise FaceDetError(f"--{name} {path} is a folder; give a file")
@@ -126,6 +144,18 @@ def _coco_file(path: Path) -> Iterator[Add]:
     pictures: list[PictureFaces] = []
     yield pictures.append
     write_text(path, json.dumps(coco_document(pictures)) + "\n")
+
+
+def _real(path: Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # no name of a file: reading it will say so
+        return str(path)
+
+
+def _wider_file(folder: Path, picture: Path) -> Path:
+    """``EVENT/NAME.txt``, where the event is the folder that the picture lies in."""
+    return folder / Path(_real(picture)).parent.name / f"{picture.stem}.txt"
 
 
 def _unique_names(names: Sequence[Path]) -> list[Path]:

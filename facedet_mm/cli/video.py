@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; gives the exit status: 1 when it did not come to the end, 130 after Ctrl-C."""
     summary = _process(args)
     print(_report(args.input, summary))
+    for note in summary["notes"]:
+        print(f"facedet video: {note}", file=sys.stderr)
     if summary["stopped"] is None:
         return 0
     print(f"facedet video: stopped early: {summary['stopped']}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -138,8 +139,8 @@ class SessionDetector(LetterboxDetector):
 
 def check_file(path: Path) -> None:
     """Raises :class:`ModelError` unless ``path`` is a file with something in it."""
-    if not path.is_file():
-        raise ModelError(f"{path}: {'a folder, not a model file' if path.is_dir() else 'no such model file'}")
+    if not os.path.isfile(path):  # unlike pathlib's test false, too, for what can't be looked at
+        raise ModelError(f"{path}: {'a folder, not a model file' if os.path.isdir(path) else 'no such model file'}")
     if path.stat().st_size == 0:
         raise ModelError(f"{path}: empty model file (0 bytes)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
@@ -15,6 +16,8 @@ from facedet_mm.features import missing_dependency
 from facedet_mm.tracking.mot import find_files
 
 __all__ = ["TrackScores", "score_tracks"]
+
+_MOST_FRAMES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,15 @@ def _last_frame(path: Path) -> int:
 def _frame(path: Path, number: int, line: str) -> int:
     try:
         values = [float(value) for value in line.split(",")]
-        if len(values) < 6:
-            raise ValueError("fewer than 6 values")
+        if len(values) < 7 or not all(map(math.isfinite, values)):
+            raise ValueError("fewer than 7 values, or one that is no number")
+        if not 1 <= values[0] <= _MOST_FRAMES:
+            raise ValueError(f"frames count from 1 to {_MOST_FRAMES}")
         return int(values[0])
     except ValueError as error:
-        raise AnnotationError(f"{path}, line {number}: expected frame,id,left,top,width,height,…: {error}") from error
+        raise AnnotationError(
+            f"{path}, line {number}: expected frame,id,left,top,width,height,score,…: {error}"
+        ) from error
 
 
 def _trackeval(folder: Path, lengths: dict[str, int]) -> dict[str, Any]:
@@ -115,7 +122,7 @@ def _trackeval(folder: Path, lengths: dict[str, int]) -> dict[str, Any]:
         "SKIP_SPLIT_FOL": True,
         "PRINT_CONFIG": False,
     }
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         try:
             metrics = [trackeval.metrics.HOTA(), trackeval.metrics.CLEAR(), trackeval.metrics.Identity()]
             dataset = trackeval.datasets.MotChallenge2DBox(source)

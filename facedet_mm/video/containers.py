@@ -51,7 +51,7 @@ def is_truncated(path: Path) -> bool:
 def _mp4_ends_early(file: BinaryIO, size: int) -> bool:
     """ISO/IEC 14496-12, 4.2: boxes of a 32-bit size (1: a 64-bit one follows, 0: up to the end) and a type."""
     position = 0
-    while position < size:
+    while position + 8 <= size:  # less than a box's head behind the last one is no part of it
         file.seek(position)
         head = file.read(16)
         length = int.from_bytes(head[:4], "big")
@@ -98,9 +98,9 @@ def _avi_ends_early(file: BinaryIO, size: int) -> bool:
 
 
 def _gif_ends_early(file: BinaryIO, size: int) -> bool:
-    """The trailer is one semicolon; some writers put zeros behind it."""
+    """The trailer is one semicolon; some writers put zeros or a line's end behind it."""
     file.seek(max(0, size - 64))
-    return not file.read().rstrip(b"\0").endswith(b";")
+    return not file.read().rstrip(b"\0\r\n").endswith(b";")
 
 
 _CHECKS: dict[str, Callable[[BinaryIO, int], bool]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +29,8 @@ _FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 _CLUSTERS = {"cluster_time_limit": "1000"}
 _PIECES = {"mp4": _FRAGMENTS, "mov": _FRAGMENTS, "matroska": _CLUSTERS, "webm": _CLUSTERS}
 """Written in pieces, each for a second or so, a file can be played up to where writing stopped."""
+_TRIAL = 8
+"""Packets of sound by which it shows whether a container takes them."""
 _FORMATS = {".mkv": "matroska", ".m4v": "mp4"}
 _CODECS = {".webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "crf": "32", "b": "0"})}
 _H264 = ("libx264", {"preset": "ultrafast", "crf": "20", "bf": "0"})
@@ -37,6 +41,9 @@ class AVSink(FileSink):
 
     An AVI has a constant rate; elsewhere a varying one is kept. H.264 needs even sides: an odd one gets one more row
     or column, a copy of the last. Sound is copied as it is where the container takes its codec, up to the last frame.
+
+    Attributes:
+        note: what the file lacks of its source; empty if nothing.
 
     Args:
         path: what to write.
@@ -54,10 +61,13 @@ class AVSink(FileSink):
         self._sound: Iterator[Any] = iter(())
         self._next: Any = None
         self._failed = False
+        self.note = ""
         try:
             self._disk = _Disk(self.temporary)
             container = _FORMATS.get(suffix, suffix[1:])
-            self._output: Any = av.open(self._disk, "w", format=container, options=_PIECES.get(container, {}))
+            pieces = _PIECES.get(container, {})
+            sound = info.audio is not None and _takes(container, pieces, info.audio)
+            self._output: Any = av.open(self._disk, "w", format=container, options=pieces)
             rate = Fraction(info.fps).limit_denominator(1001)
             video: Any = self._output.add_stream(codec, rate=rate, options=options)
             video.width, video.height = info.width + info.width % 2, info.height + info.height % 2
@@ -69,8 +79,10 @@ class AVSink(FileSink):
             video.codec_context.thread_count = codec_threads()
             self._ticks = -1
             self._video = video
-            if info.audio:
+            if info.audio and sound:
                 self._open_sound(info.audio)
+            elif info.audio:
+                self.note = f"{path}: without the sound, which {suffix} does not take as it is; .mkv takes most"
         except (av.FFmpegError, OSError, ValueError) as error:
             self.abort()
             raise VideoError(f"cannot write {path}: {_reason(error)}") from error
@@ -102,12 +114,10 @@ class AVSink(FileSink):
         self._input = av.open(str(path))
         if not self._input.streams.audio:
             return
-        source = self._input.streams.audio[0]
-        try:
-            self._track: Any = self._output.add_stream_from_template(source)
-        except (av.FFmpegError, ValueError):
-            return  # the container does not take this codec
-        self._start = float((self._input.start_time or 0) / av.time_base)
+        source, pictures = self._input.streams.audio[0], self._input.streams.best("video")
+        self._track: Any = self._output.add_stream_from_template(source)
+        first = pictures.start_time if pictures is not None else None
+        self._start = float(first * pictures.time_base if first is not None else 0)
         self._sound = (packet for packet in self._input.demux(source) if packet.pts is not None)
         self._next = next(self._sound, None)
 
@@ -138,6 +148,21 @@ class AVSink(FileSink):
                 self._input.close()
             if hasattr(self, "_disk"):
                 self._disk.close()
+
+
+def _takes(container: str, options: dict[str, str], path: Path) -> bool:
+    """Whether a container takes the sound of a file as it is: FFmpeg knows only when it has written some."""
+    with av.open(str(path)) as source, av.open(io.BytesIO(), "w", format=container, options=options) as trial:
+        try:
+            track = trial.add_stream_from_template(source.streams.audio[0])
+            for packet in itertools.islice(
+                (p for p in source.demux(source.streams.audio[0]) if p.pts is not None), _TRIAL
+            ):
+                packet.stream = track
+                trial.mux(packet)
+        except (av.FFmpegError, ValueError):
+            return False
+    return True
 
 
 class _Disk:

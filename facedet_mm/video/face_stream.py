@@ -69,6 +69,7 @@ class FaceStream:
         detector: gives faces down to ``options.detector_score_thr``.
         options: how.
         fps: frames a second of the video.
+        remember: frames that a face may be missed and keeps its id, if that is more than the tracker's own number.
 
     Attributes:
         detections: frames on which the detector ran so far.
@@ -80,12 +81,14 @@ class FaceStream:
         0
     """
 
-    def __init__(self, detector: Detector, options: StreamOptions, fps: float) -> None:
+    def __init__(self, detector: Detector, options: StreamOptions, fps: float, remember: int = 0) -> None:
         self._detector = detector
         self._options = options
         self._tracker = ByteTracker(options.tracker or "faces", fps, keep_untracked=True)
         self._smoother = FaceSmoother() if options.smoothing else None
         self._policy = KeyframePolicy(options.keyframes)
+        # Two intervals: a face that one look of the detector misses is not a new one at the next.
+        self._tracker.buffer = max(self._tracker.buffer, 2 * self._policy.longest, remember)
         self._propagator = Propagator(self._tracker, options.optical_flow)
         self._low_light = LowLight(options.low_light, options.gamma)
         self.detections = 0
@@ -103,9 +106,11 @@ class FaceStream:
             self._tracker.forget()
             if self._smoother is not None:  # an empty one is false
                 self._smoother.reset()
-        faces = self._shown(self._tracker.update(self._detect(frame))) if detect else self._propagator.step(frame.image)
         if detect:
+            faces = self._shown(self._tracker.update(self._detect(frame), frame.number))
             self._propagator.start(frame.image, faces)
+        else:
+            faces = self._propagator.step(frame.image, frame.number)
         self._policy.observe(faces)
         return self._smoother.update(faces, frame.time) if self._smoother is not None else faces
 

@@ -43,6 +43,7 @@ class KeyframePolicy:
         interval: frames from one detection to the next, or ``'adaptive'``.
 
     Attributes:
+        longest: frames from one detection to the next, at most.
         cut: whether a new shot begins with the frame asked for last; tracks must not go on across it.
 
     Raises:
@@ -59,7 +60,7 @@ class KeyframePolicy:
         if interval != "adaptive" and not (whole and int(interval) >= 1):
             raise FaceDetError(f"interval must be a whole number of frames from 1 on or 'adaptive', not {interval!r}")
         self._adaptive = interval == "adaptive"
-        self._longest = _LONGEST if interval == "adaptive" else int(interval)
+        self.longest = _LONGEST if interval == "adaptive" else int(interval)
         self._cuts = SceneCutDetector()
         self.reset()
 
@@ -67,7 +68,7 @@ class KeyframePolicy:
         """Forgets everything: the next frame is the first of another video."""
         self._cuts.reset()
         self.cut = False
-        self._waited = self._wanted = self._longest
+        self._waited = self._wanted = self.longest
         self._last = Faces.empty()
         self._confirming = False
 
@@ -84,7 +85,7 @@ class KeyframePolicy:
         if self.cut or self._waited >= self._wanted:
             # a face that a second look did not confirm isn't worth a third
             self._confirming = self._wanted == 1 and not self._confirming
-            self._waited, self._wanted = 1, self._longest
+            self._waited, self._wanted = 1, self.longest
             return True
         self._waited += 1
         return False

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from facedet_mm.anonymization import Method, anonymize
 from facedet_mm.concurrency import prefetch
 from facedet_mm.detectors import Detector, InputSizes, build_detector
+from facedet_mm.detectors.base import check_thresholds
 from facedet_mm.errors import FaceDetError
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import TrackerSettings
@@ -92,6 +93,11 @@ class VideoFaceDetector:
         self.options = StreamOptions(
             tracker if use_tracking else None, use_smoothing, score_thr, keyframes, optical_flow, low_light, gamma
         )
+        check_thresholds(score_thr, iou_thr)
+        if not isinstance(fill_gaps, (int, np.integer)) or fill_gaps < 0:
+            raise FaceDetError(f"fill_gaps must be a whole number of frames from 0 on, not {fill_gaps!r}")
+        if anonymize is not None and anonymize not in get_args(Method):
+            raise FaceDetError(f"anonymize must be one of {', '.join(get_args(Method))} or None, not {anonymize!r}")
         if fill_gaps and not use_tracking:
             raise FaceDetError("fill_gaps needs tracking: a gap is where a track was missed")
         self.fill_gaps = fill_gaps
@@ -145,8 +151,8 @@ class VideoFaceDetector:
         Returns:
             ``total_frames``, ``detected_frames`` (those on which the detector ran), ``total_faces``,
             ``avg_faces_per_frame``, ``unique_faces`` (ids given; ``None`` without tracking), ``avg_fps`` (of the
-            processing), ``video_seconds``, ``seconds``, ``dropped_frames`` (of a live source), ``outputs``, ``stopped``
-            (``None`` when it ran to its end).
+            processing), ``video_seconds``, ``seconds``, ``dropped_frames`` (of a live source), ``outputs``, ``notes``
+            (what the outputs lack), ``stopped`` (``None`` when it ran to its end).
 
         Raises:
             VideoError: the source or an output can't be opened.
@@ -162,13 +168,13 @@ class VideoFaceDetector:
                     sink.abort()
                 raise
             tally = self._run(opened, sinks, progress)
-            return tally.summary(opened.dropped, [os.fspath(path) for path in outputs])
+            return tally.summary(opened.dropped, [os.fspath(path) for path in outputs if tally.frames], _notes(sinks))
 
     def _run(self, source: Source, sinks: list[Sink], progress: bool | None) -> _Tally:
         stream = self._face_stream(source)
         tally = _Tally(tracked=self.options.tracker is not None)
         found = prefetch(self._faces(source, stream), _AHEAD)
-        shown = prefetch(self._drawn(found), _AHEAD)
+        shown = prefetch(self._drawn(found), _AHEAD, on_stop=source.close)
         hidden = not (sys.stderr.isatty() if progress is None else progress)
         try:
             with tqdm(total=source.info.total_frames, unit="frame", disable=hidden, dynamic_ncols=True) as bar:
@@ -187,16 +193,19 @@ class VideoFaceDetector:
         finally:
             source.close()
             shown.close()
+            if not tally.frames:
+                tally.stopped = tally.stopped or f"{source.info.name}: not one frame came"
             for sink in sinks:
                 try:
-                    sink.close()
+                    sink.close() if tally.frames else sink.abort()
                 except FaceDetError as error:
                     tally.stopped = tally.stopped or str(error)
         tally.detections = stream.detections
         return tally
 
     def _face_stream(self, source: Source) -> FaceStream:
-        return FaceStream(self.detector, self.options, source.info.fps)
+        remember = self.fill_gaps + 1 if self.fill_gaps else 0
+        return FaceStream(self.detector, self.options, source.info.fps, remember)
 
     def _faces(self, source: Source, stream: FaceStream) -> Generator[tuple[Frame, Faces], None, None]:
         with closing(iter(source) if source.info.live else prefetch(iter(source), _AHEAD)) as frames:
@@ -232,7 +241,7 @@ class _Tally:
         if faces.track_ids is not None:
             self.ids = max(self.ids, int(faces.track_ids.max(initial=0)))
 
-    def summary(self, dropped: int, outputs: list[str]) -> dict[str, Any]:
+    def summary(self, dropped: int, outputs: list[str], notes: list[str]) -> dict[str, Any]:
         seconds = time.perf_counter() - self.started
         return {
             "total_frames": self.frames,
@@ -245,6 +254,7 @@ class _Tally:
             "video_seconds": self.video_seconds,
             "dropped_frames": dropped,
             "outputs": outputs,
+            "notes": notes,
             "stopped": self.stopped,
         }
 
@@ -262,6 +272,10 @@ def _filled(found: Iterable[tuple[Frame, Faces]], max_gap: int) -> Iterator[tupl
     yield from ((waiting.popleft(), ready) for ready in filler.flush())
     if broken:
         raise broken
+
+
+def _notes(sinks: Iterable[Sink]) -> list[str]:
+    return [note for sink in sinks if (note := getattr(sink, "note", ""))]
 
 
 def _opened(source: Output | int | Source) -> Source:

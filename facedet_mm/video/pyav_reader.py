@@ -129,7 +129,7 @@ class PyAVReader(StampedReader):
         width, height = _square_pixels(frame.width, frame.height, self._stream.sample_aspect_ratio)
         # More threads of swscale cost more than they give.
         image: Any = self._convert.reformat(frame, width, height, "bgr24", threads=1).to_ndarray()
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = _display_matrix(frame)
         return image if matrix is None else upright(image, np.frombuffer(matrix, np.int32))
 
     def _describe(self, image: NDArray[np.uint8]) -> SourceInfo:
@@ -165,18 +165,26 @@ class PyAVReader(StampedReader):
     def _problem(self, number: int) -> str | None:
         if self._failure:
             return f"broke off after frame {number}: {self._failure}"
-        if self._path is None:
-            return None
-        if is_truncated(self._path):
+        if self._path and is_truncated(self._path):
             return f"broke off after frame {number}: the file is cut off there; the rest is missing"
         if self._damaged:
             return f"damaged after frame {self._whole}: {self._damaged} frames are lost, {number} could be decoded"
-        kind = container_kind(self._path)
+        formats = self._container.format.name.split(",")
+        kind = (
+            container_kind(self._path) if self._path else next((k for k in ("mp4", "matroska") if k in formats), None)
+        )
         if kind == "avi" and self._packets < self._stream.frames:
             return f"damaged: {self._stream.frames - self._packets} of {self._stream.frames} frames are lost"
         stated, found = self._stated_duration(), self._end - self._start()
         if kind in ("mp4", "matroska") and stated and stated - found > max(_ROUGH, 3 / self.info.fps):
             return f"broke off after frame {number}, at {found:.1f} of {stated:.1f} s: the file is damaged there"
+        return None
+
+
+def _display_matrix(frame: Any) -> Any:
+    try:
+        return frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # side data of a kind that this PyAV doesn't know, as EXIF
         return None
 
 

@@ -18,7 +18,7 @@ Stamped: TypeAlias = tuple[float | None, NDArray[np.uint8]]
 
 DEFAULT_FPS = 25.0
 """Frames a second of what has no rate of its own: pictures, raw frames."""
-_MOST_FPS = 960.0
+MOST_FPS = 960.0
 _NUDGE = 1e-3
 _JUMP = 1.0
 """Seconds: a time stamp that goes back by less is a slip, by more a new beginning."""
@@ -106,7 +106,7 @@ class Clock:
 
 def plausible_fps(rate: SupportsFloat | None) -> float | None:
     """The rate if it can be one; time bases of 1000 or 90000 ticks a second get stated as rates."""
-    return fps if rate is not None and 0 < (fps := float(rate)) <= _MOST_FPS else None
+    return fps if rate is not None and 0 < (fps := float(rate)) <= MOST_FPS else None
 
 
 def fit(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

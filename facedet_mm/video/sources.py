@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import select
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from facedet_mm.errors import ImageError, VideoError
 from facedet_mm.images import read_image
 from facedet_mm.video.frame import Frame, SourceInfo
 from facedet_mm.video.opencv_reader import OpenCVReader
-from facedet_mm.video.reader import DEFAULT_FPS, Clock, Reader, fit
+from facedet_mm.video.reader import DEFAULT_FPS, MOST_FPS, Clock, Reader, fit, plausible_fps
 
 PICTURES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -167,13 +168,14 @@ class RawReader(Reader):
 
     def __init__(self, pipe: BinaryIO, size: tuple[int, int], fps: float) -> None:
         self._pipe = pipe
+        self.closed = threading.Event()
         self.info = SourceInfo("standard input", *size, fps)
 
     def frames(self) -> Iterator[Frame]:
         """See :meth:`Reader.frames`."""
         width, height = self.info.width, self.info.height
         size, number = width * height * 3, 0
-        while data := self._pipe.read(size):
+        while data := self._read(size):
             if len(data) < size:
                 raise VideoError(f"standard input: broke off within frame {number + 1}: {len(data)} of {size} bytes")
             number += 1
@@ -181,6 +183,22 @@ class RawReader(Reader):
 
     def close(self) -> None:
         """See :meth:`Reader.close`."""
+
+    def _read(self, size: int) -> bytes | bytearray:
+        """So many bytes, fewer at the end, none after :attr:`closed`: a pipe on which nothing comes must not block."""
+        try:
+            pipe = self._pipe.fileno()
+            select.select([pipe], [], [], 0)
+        except (OSError, ValueError):  # no pipe, or one of Windows
+            return self._pipe.read(size)
+        data = bytearray()
+        while len(data) < size and not self.closed.is_set():
+            if select.select([pipe], [], [], _PATIENCE)[0]:
+                more = os.read(pipe, size - len(data))
+                if not more:
+                    break
+                data += more
+        return b"" if self.closed.is_set() else data
 
 
 def open_source(
@@ -206,10 +224,17 @@ def open_source(
         (150, [0.0, 0.033, 0.067])
     """
     name = os.fspath(spec) if not isinstance(spec, int) else str(spec)
+    if not name:
+        raise VideoError("no input: its name is empty")
+    if fps is not None and plausible_fps(fps) is None:
+        raise VideoError(f"{fps:g} frames a second cannot be: it must be above 0 and at most {MOST_FPS:g}")
     if name == "-":
         if size is None:
             raise VideoError("raw frames on standard input need their size: --raw-size WxH")
-        return Source(RawReader(sys.stdin.buffer, size, fps or DEFAULT_FPS))
+        raw = RawReader(sys.stdin.buffer, size, fps or DEFAULT_FPS)
+        source = Source(raw)
+        source._closed = raw.closed
+        return source
     if name.isdecimal() and not Path(name).exists():
         return LiveSource(OpenCVReader(int(name), f"camera {name}", size, fps))
     if _ADDRESS.match(name):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -20,9 +22,12 @@ from facedet_mm.formats import CSV_COLUMNS, csv_rows, csv_text, face_records, mo
 from facedet_mm.images import write_image
 from facedet_mm.structures import Faces
 from facedet_mm.video.frame import Frame, SourceInfo
+from facedet_mm.video.sources import PICTURES
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm")
 _MICROSECONDS = 6
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+"""One of these variables says where Qt shows windows on Linux."""
 
 
 class Sink(Protocol):
@@ -68,8 +73,9 @@ def open_sink(path: str | os.PathLike[str], info: SourceInfo) -> Sink:
         facedet_mm.errors.VideoError: faces.docx: don't know how to write .docx; ...
     """
     target = Path(path)
-    source = Path(info.name)
-    if source.exists() and target.exists() and source.resolve() == target.resolve():
+    read = [Path(name) for name in ([info.name] if os.path.exists(info.name) else glob.glob(info.name))]
+    taken = [file.parent if file.suffix.lower() in PICTURES and target.is_dir() else file for file in read]
+    if target.exists() and any(target.samefile(place) for place in taken):
         raise VideoError(f"{target} is what is read; write somewhere else")
     suffix = target.suffix.lower()
     if target.is_dir() or not suffix or os.fspath(path).endswith(("/", os.sep)):
@@ -222,6 +228,8 @@ class WindowSink:
         self.closed = False
         self._title = f"facedet {title}"
         try:
+            if sys.platform == "linux" and not any(os.environ.get(name) for name in _DISPLAYS):
+                raise cv2.error("no display")  # Qt would abort the process
             cv2.namedWindow(self._title, cv2.WINDOW_NORMAL)
         except cv2.error as error:
             raise VideoError(
