@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import queue
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -57,6 +58,37 @@ def map_ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Itera
             yield tasks.popleft().result()
     while tasks:
         yield tasks.popleft().result()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Lets Ctrl-C, and what asks the process to end, wait for the end of the block; a second time they do not wait.
+
+    Example:
+        >>> with uninterrupted():
+        ...     files = ["a.mp4", "a.jsonl"]  # both get the frame, or none
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if waiting:
+            raise KeyboardInterrupt
+        waiting.append(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler is not None}  # None is not Python's
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for came in waiting:
+            signal.raise_signal(came)
 
 
 @contextmanager

@@ -374,3 +374,13 @@ def test_closing_ends_the_reading_of_a_pipe_on_which_nothing_comes(monkeypatch: 
         start = time.monotonic()
         assert next(frames, None) is None
         assert time.monotonic() - start < 3
+
+
+def test_a_password_in_an_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(place: str, name: str) -> None:
+        assert place == "rtsp://user:secret@camera/1"
+        raise VideoError(f"{name}: cannot be opened")
+
+    monkeypatch.setattr(sources, "_reader", refuse)
+    with pytest.raises(VideoError, match=r"^rtsp://camera/1: cannot be opened$"):
+        open_source("rtsp://user:secret@camera/1")

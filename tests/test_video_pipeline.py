@@ -394,3 +394,30 @@ def test_the_signal_to_end_finishes_the_files(tmp_path: Path) -> None:
     process.stdin.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.mp4"]
     assert len(frames_of(tmp_path / "a.mp4")) in range(1, 31)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_between_two_files_leaves_both_with_the_same_frames(monkeypatch, number: int) -> None:
+    class Counting:
+        def __init__(self, at: int) -> None:
+            self.frames, self._at = 0, at
+
+        def write(self, *_: object) -> None:
+            if self.frames == self._at:
+                signal.raise_signal(number)
+            self.frames += 1
+
+        def close(self) -> None: ...
+
+        abort = close
+
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        sinks = {"a": Counting(at=5), "b": Counting(at=-1)}
+        monkeypatch.setattr(pipeline, "open_sink", lambda path, _: sinks[path])
+        summary = VideoFaceDetector().process_video(fake_source([noise(0)] * 30), ["a", "b"])
+    finally:
+        signal.signal(number, before)
+    assert summary["stopped"] == "interrupted"
+    assert summary["total_frames"] == sinks["a"].frames == sinks["b"].frames == 6

@@ -138,7 +138,9 @@ class TestDetectors:
             assert np.allclose(together.scores, alone.scores, atol=1e-4)
 
     def test_a_number_of_faces_under_one_and_no_sizes_are_refused(self) -> None:
-        with pytest.raises(FaceDetError, match="max_faces must be at least 1"):
+        with pytest.raises(FaceDetError, match="max_faces must be a whole number of at least 1"):
             OnnxDetector(YUNET, max_faces=0)
+        with pytest.raises(FaceDetError, match="max_faces must be a whole number"):
+            OnnxDetector(YUNET, max_faces=2.5)  # type: ignore[arg-type]
         with pytest.raises(FaceDetError, match="empty list"):
             OnnxDetector(YUNET, input_size=[])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from facedet_mm.cli.arguments import add_detector_arguments, detector_from, input_size, positive
+from facedet_mm.cli.arguments import add_detector_arguments, detector_from, input_size, non_negative, positive
 from facedet_mm.evaluation.backends import call_times
 from facedet_mm.files import write_text
 from facedet_mm.images import read_image
@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", nargs="+", type=positive, default=[None], metavar="N", help="threads (default: a core each)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=1.0, metavar="T", help="time spent on each line of the table (%(default)s)"
+        "--seconds",
+        type=non_negative,
+        default=1.0,
+        metavar="T",
+        help="time spent on each line of the table (%(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     add_detector_arguments(parser, without=("--size", "--threads"))

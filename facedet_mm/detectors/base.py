@@ -121,8 +121,8 @@ class LetterboxDetector(ABC):
         tiles: int | tuple[int, int] | None,
     ) -> None:
         check_thresholds(score_thr, iou_thr)
-        if max_faces is not None and max_faces < 1:
-            raise FaceDetError(f"max_faces must be at least 1 or None, not {max_faces}")
+        if max_faces is not None and not (isinstance(max_faces, (int, np.integer)) and max_faces >= 1):
+            raise FaceDetError(f"max_faces must be a whole number of at least 1 or None, not {max_faces}")
         self.score_thr = score_thr
         self.iou_thr = iou_thr
         self.max_faces = max_faces

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facedet_mm.anonymization import Method, anonymize
-from facedet_mm.concurrency import prefetch
+from facedet_mm.concurrency import prefetch, uninterrupted
 from facedet_mm.detectors import Detector, InputSizes, build_detector
 from facedet_mm.detectors.base import check_thresholds
 from facedet_mm.errors import FaceDetError
@@ -179,9 +179,10 @@ class VideoFaceDetector:
         try:
             with tqdm(total=source.info.total_frames, unit="frame", disable=hidden, dynamic_ncols=True) as bar:
                 for frame, faces, picture in shown:
-                    for sink in sinks:
-                        sink.write(frame, faces, picture)
-                    tally.add(frame, faces)
+                    with uninterrupted():  # or the files would differ by a frame
+                        for sink in sinks:
+                            sink.write(frame, faces, picture)
+                        tally.add(frame, faces)
                     bar.set_postfix_str(f"{len(faces)} faces", refresh=False)
                     bar.update()
                     if any(isinstance(sink, WindowSink) and sink.closed for sink in sinks):

@@ -25,6 +25,8 @@ from facedet_mm.video.reader import DEFAULT_FPS, MOST_FPS, Clock, Reader, fit, p
 
 PICTURES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+_SECRET = re.compile(r"(?<=:)//[^/@]*@")
+"""User and password of an address, which no message shows."""
 _TRIES = 5
 _FIRST_WAIT = 0.5
 """Seconds before a lost stream is opened again; each further wait is twice as long."""
@@ -259,8 +261,9 @@ def open_source(
 
 
 def _stream(address: str) -> Source:
-    reader = _reader(address, address)
-    return LiveSource(reader, lambda: _reader(address, address)) if reader.info.live else Source(reader)
+    name = _SECRET.sub("//", address)
+    reader = _reader(address, name)
+    return LiveSource(reader, lambda: _reader(address, name)) if reader.info.live else Source(reader)
 
 
 def _reader(place: Path | str, name: str) -> Reader:
