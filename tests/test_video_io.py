@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import io
 import os
 import sys
@@ -384,3 +386,22 @@ def test_a_password_in_an_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sources, "_reader", refuse)
     with pytest.raises(VideoError, match=r"^rtsp://camera/1: cannot be opened$"):
         open_source("rtsp://user:secret@camera/1")
+
+
+def test_a_file_that_a_server_cuts_off_is_told(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (75, 48, 64, 3), np.uint8)
+    write_all(tmp_path / "whole.mkv", list(noise), [i / 25 for i in range(75)])
+    data = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert len(list(open_source(f"{address}/whole.mkv"))) == 75
+        with pytest.raises(VideoError, match=r"cut\.mkv: broke off after frame \d+, at \d\.\d of 3\.0 s"):
+            list(open_source(f"{address}/cut.mkv"))
+        server.shutdown()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...

@@ -176,6 +176,9 @@ class PyAVReader(StampedReader):
         if kind == "avi" and self._packets < self._stream.frames:
             return f"damaged: {self._stream.frames - self._packets} of {self._stream.frames} frames are lost"
         stated, found = self._stated_duration(), self._end - self._start()
+        container = self._container
+        if stated is None and not self._path and container.duration is not None and not container.streams.audio:
+            stated = container.duration / av.time_base  # with sound it may be the sound's
         if kind in ("mp4", "matroska") and stated and stated - found > max(_ROUGH, 3 / self.info.fps):
             return f"broke off after frame {number}, at {found:.1f} of {stated:.1f} s: the file is damaged there"
         return None
