@@ -81,6 +81,13 @@ def download(
     Raises:
         DownloadError: the server can't be reached or refuses, or serves another file than the expected one.
         FaceDetError: a file can't be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:  # what is there already is not fetched
+        ...     target = Path(folder, "a.onnx")
+        ...     _ = target.write_bytes(b"abc")
+        ...     download("https://example.org/a.onnx", target, sha256=hashlib.sha256(b"abc").hexdigest(), size=3)
     """
     part = target.with_name(target.name + _PARTS[bool(member)])
     with _exclusive(target, notify):
@@ -105,7 +112,12 @@ def download(
 
 
 def has_sha256(path: Path, sha256: str) -> bool:
-    """Whether ``path`` is a file with that content; ``False`` when there is none or it can't be read."""
+    """Whether ``path`` is a file with that content; ``False`` when there is none or it can't be read.
+
+    Example:
+        >>> has_sha256(Path("no such file"), "0" * 64)
+        False
+    """
     try:
         return _sha256(path) == sha256
     except OSError:

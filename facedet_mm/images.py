@@ -30,7 +30,7 @@ _WITHOUT_LENGTH = (b"\xd8", b"\x01")
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Reads a picture, turned upright by its EXIF orientation.
+    """Reads a picture, turned upright by its EXIF orientation, which OpenCV knows in JPEG, PNG and TIFF files.
 
     Grey, palette, alpha and 16-bit pictures become 8-bit BGR; alpha is dropped.
 

@@ -24,6 +24,10 @@ class Source:
         url: of the ``.onnx`` file, or of a zip archive that holds it.
         member: its file name in the archive, without folders; ``None`` when ``url`` is the file itself.
         archive_size: of the archive, in bytes.
+
+    Example:
+        >>> [source.member for source in find_model("scrfd_10g_kps").sources][-1]
+        'det_10g.onnx'
     """
 
     url: str
@@ -51,6 +55,10 @@ class ZooModel:
         landmarks: whether it gives five landmarks.
         config: its file in ``configs``, ``None`` where it can't be trained here.
         sources: where the file can be fetched, best first; empty for a bundled one.
+
+    Example:
+        >>> find_model("yunet_n").licence, find_model("scrfd_34g").non_commercial
+        ('Apache-2.0', True)
     """
 
     name: str
@@ -137,6 +145,10 @@ def cache_dir() -> Path:
 
     Raises:
         FaceDetError: there is no home folder.
+
+    Example:
+        >>> "FACEDET_HOME" in os.environ or cache_dir().name == "facedet-mm"
+        True
     """
     variable, fallback = _CACHES.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
     given = Path(os.environ.get(variable, ""))
@@ -154,6 +166,10 @@ def cached_path(name: str) -> Path:
     Raises:
         ModelError: an unknown model.
         FaceDetError: there is no home folder.
+
+    Example:
+        >>> cached_path("scrfd_34g").name
+        'scrfd_34g.onnx'
     """
     return cache_dir() / f"{find_model(name).name}.onnx"
 
@@ -197,6 +213,10 @@ def fetch(
         ModelError: an unknown model, or a licence that is not accepted.
         facedet_mm.download.DownloadError: no place serves the file; a ``ModelError``.
         FaceDetError: the file can't be written.
+
+    Example:
+        >>> fetch("yunet_n").name
+        'yunet_n_dynamic.onnx'
     """
     from facedet_mm.download import DownloadError, download, has_sha256
 
