@@ -24,6 +24,7 @@ from facedet_mm.video import sources
 from facedet_mm.video.encoder import AVSink
 from facedet_mm.video.frame import Frame, SourceInfo
 from facedet_mm.video.pyav_reader import PyAVReader
+from facedet_mm.video.reader import Reader
 from facedet_mm.video.sources import LiveSource, open_source
 from facedet_mm.video.writers import OpenCVSink, WindowSink, open_sink
 
@@ -126,7 +127,7 @@ class TestSources:
             list(open_source(tmp_path / "cut.mp4"))
 
 
-class _Camera:
+class _Camera(Reader):
     """A reader that gives frames every 5 ms, then breaks."""
 
     def __init__(self, first: int, count: int) -> None:

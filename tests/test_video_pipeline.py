@@ -21,6 +21,7 @@ from facedet_mm.errors import FaceDetError, VideoError
 from facedet_mm.video import pipeline
 from facedet_mm.video.face_stream import FaceStream, StreamOptions
 from facedet_mm.video.frame import Frame, SourceInfo
+from facedet_mm.video.reader import Reader
 from facedet_mm.video.sources import open_source
 from facedet_mm.zoo import asset_path
 
@@ -206,7 +207,7 @@ def test_every_face_of_every_frame_is_hidden_in_the_written_video(tmp_path: Path
             assert inner.mean() < 12
 
 
-class _Reader:
+class _Reader(Reader):
     """Frames from memory; breaks off with ``error``."""
 
     def __init__(self, images: list[np.ndarray], error: Exception | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,8 +25,6 @@ from facedet_mm.images import write_image
 from facedet_mm.structures import Faces
 from facedet_mm.visualization import draw_faces
 
-RESULTS = ("json", "csv", "coco")
-"""Options that name one file for all pictures."""
 Add: TypeAlias = Callable[[PictureFaces], None]
 
 
@@ -50,14 +49,13 @@ class PictureOutputs:
         self._originals = {_real(given.path) for given in inputs}
         for name in self._names if args.out else ():
             self._spare("--out", args.out / name)
-        for option in RESULTS:
+        for option in _WRITERS:
             if path := getattr(args, option):
                 self._spare(f"--{option}", path)
-        if args.wider:
-            targets = [_wider_file(args.wider, given.path) for given in inputs]
-            if len(set(targets)) < len(targets):
-                twice = next(target for target in targets if targets.count(target) > 1)
-                raise FaceDetError(f"--wider: two pictures would get {twice}; give them other names or folders")
+        self._wider = [_wider_file(args.wider, given.path) for given in inputs] if args.wider else []
+        for file, pictures in Counter(self._wider).items():
+            if pictures > 1:
+                raise FaceDetError(f"--wider: two pictures would get {file}; give them other names or folders")
 
     def _spare(self, option: str, path: Path) -> None:
         """Raises :class:`FaceDetError` if ``path`` is one of the pictures that are read."""
@@ -88,7 +86,7 @@ class PictureOutputs:
                     self._spare("--crops", file)
                     write_image(file, crop)
         if args.wider:
-            write_prediction_file(_wider_file(args.wider, path), path.name, faces.boxes, faces.scores)
+            write_prediction_file(self._wider[number], path.name, faces.boxes, faces.scores)
 
 
 @contextmanager
@@ -97,15 +95,14 @@ def result_files(args: argparse.Namespace) -> Iterator[Add]:
 
     The files appear, whole, when the block ends without an error.
     """
-    writers = {"json": _json_file, "csv": _csv_file, "coco": _coco_file}
-    wanted = {name: path for name in writers if (path := getattr(args, name))}
+    wanted = {name: path for name in _WRITERS if (path := getattr(args, name))}
     if len({_real(path) for path in wanted.values()}) < len(wanted):
         raise FaceDetError(f"--{' and --'.join(wanted)} would share a file; give each its own")
     for name, path in wanted.items():
         if path.is_dir():
             raise FaceDetError(f"--{name} {path} is a folder; give a file")
     with ExitStack() as stack:
-        adds = [stack.enter_context(writers[name](path)) for name, path in wanted.items()]
+        adds = [stack.enter_context(_WRITERS[name](path)) for name, path in wanted.items()]
 
         def add(picture: PictureFaces) -> None:
             for one in adds:
@@ -144,6 +141,10 @@ def _coco_file(path: Path) -> Iterator[Add]:
     pictures: list[PictureFaces] = []
     yield pictures.append
     write_text(path, json.dumps(coco_document(pictures)) + "\n")
+
+
+_WRITERS = {"json": _json_file, "csv": _csv_file, "coco": _coco_file}
+"""Options that name one file for all pictures, and what writes it."""
 
 
 def _real(path: Path) -> str:

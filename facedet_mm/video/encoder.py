@@ -112,8 +112,6 @@ class AVSink(FileSink):
 
     def _open_sound(self, path: Path) -> None:
         self._input = av.open(str(path))
-        if not self._input.streams.audio:
-            return
         source, pictures = self._input.streams.audio[0], self._input.streams.best("video")
         self._track: Any = self._output.add_stream_from_template(source)
         first = pictures.start_time if pictures is not None else None

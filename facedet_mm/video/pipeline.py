@@ -205,8 +205,7 @@ class VideoFaceDetector:
         return tally
 
     def _face_stream(self, source: Source) -> FaceStream:
-        remember = self.fill_gaps + 1 if self.fill_gaps else 0
-        return FaceStream(self.detector, self.options, source.info.fps, remember)
+        return FaceStream(self.detector, self.options, source.info.fps, remember=self.fill_gaps + 1)
 
     def _faces(self, source: Source, stream: FaceStream) -> Generator[tuple[Frame, Faces], None, None]:
         with closing(iter(source) if source.info.live else prefetch(iter(source), _AHEAD)) as frames:

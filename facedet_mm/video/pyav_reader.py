@@ -169,14 +169,11 @@ class PyAVReader(StampedReader):
             return f"broke off after frame {number}: the file is cut off there; the rest is missing"
         if self._damaged:
             return f"damaged after frame {self._whole}: {self._damaged} frames are lost, {number} could be decoded"
-        formats = self._container.format.name.split(",")
-        kind = (
-            container_kind(self._path) if self._path else next((k for k in ("mp4", "matroska") if k in formats), None)
-        )
+        container = self._container
+        kind = next((kind for kind in ("mp4", "matroska", "avi") if kind in container.format.name.split(",")), None)
         if kind == "avi" and self._packets < self._stream.frames:
             return f"damaged: {self._stream.frames - self._packets} of {self._stream.frames} frames are lost"
         stated, found = self._stated_duration(), self._end - self._start()
-        container = self._container
         if stated is None and not self._path and container.duration is not None and not container.streams.audio:
             stated = container.duration / av.time_base  # with sound it may be the sound's
         if kind in ("mp4", "matroska") and stated and stated - found > max(_ROUGH, 3 / self.info.fps):

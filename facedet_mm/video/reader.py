@@ -45,6 +45,9 @@ class Reader(ABC):
     def close(self) -> None:
         """Lets go of file, device or connection; may be called twice."""
 
+    def stop(self) -> None:  # noqa: B027
+        """Makes :meth:`frames` end where it waits for something that may never come; may be called from any thread."""
+
 
 class StampedReader(Reader):
     """A reader of pictures that have a time stamp each, and of which the last may not be the last there should be."""

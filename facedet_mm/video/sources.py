@@ -70,6 +70,7 @@ class Source:
     def close(self) -> None:
         """Ends the iteration at its next frame; may be called from any thread, and twice."""
         self._closed.set()
+        self._reader.stop()
 
 
 class LiveSource(Source):
@@ -170,7 +171,8 @@ class RawReader(Reader):
 
     def __init__(self, pipe: BinaryIO, size: tuple[int, int], fps: float) -> None:
         self._pipe = pipe
-        self.closed = threading.Event()
+        self._number = _selectable(pipe)
+        self._stopped = threading.Event()
         self.info = SourceInfo("standard input", *size, fps)
 
     def frames(self) -> Iterator[Frame]:
@@ -186,21 +188,32 @@ class RawReader(Reader):
     def close(self) -> None:
         """See :meth:`Reader.close`."""
 
+    def stop(self) -> None:
+        """See :meth:`Reader.stop`."""
+        self._stopped.set()
+
     def _read(self, size: int) -> bytes | bytearray:
-        """So many bytes, fewer at the end, none after :attr:`closed`: a pipe on which nothing comes must not block."""
-        try:
-            pipe = self._pipe.fileno()
-            select.select([pipe], [], [], 0)
-        except (OSError, ValueError):  # no pipe, or one of Windows
+        """So many bytes, fewer at the end, none after :meth:`stop`."""
+        if self._number is None:
             return self._pipe.read(size)
         data = bytearray()
-        while len(data) < size and not self.closed.is_set():
-            if select.select([pipe], [], [], _PATIENCE)[0]:
-                more = os.read(pipe, size - len(data))
+        while len(data) < size and not self._stopped.is_set():
+            if select.select([self._number], [], [], _PATIENCE)[0]:
+                more = os.read(self._number, size - len(data))
                 if not more:
                     break
                 data += more
-        return b"" if self.closed.is_set() else data
+        return b"" if self._stopped.is_set() else data
+
+
+def _selectable(pipe: BinaryIO) -> int | None:
+    """The number of a pipe for which can be waited; ``None`` for what is no pipe, or one of Windows."""
+    try:
+        number = pipe.fileno()
+        select.select([number], [], [], 0)
+    except (OSError, ValueError):
+        return None
+    return number
 
 
 def open_source(
@@ -233,10 +246,7 @@ def open_source(
     if name == "-":
         if size is None:
             raise VideoError("raw frames on standard input need their size: --raw-size WxH")
-        raw = RawReader(sys.stdin.buffer, size, fps or DEFAULT_FPS)
-        source = Source(raw)
-        source._closed = raw.closed
-        return source
+        return Source(RawReader(sys.stdin.buffer, size, fps or DEFAULT_FPS))
     if name.isdecimal() and not Path(name).exists():
         return LiveSource(OpenCVReader(int(name), f"camera {name}", size, fps))
     if _ADDRESS.match(name):
