@@ -34,7 +34,10 @@ _TRAIN = f"pip install torch 'setuptools<81' wheel ninja psutil && {BUILD_MMCV} 
 FEATURES = {
     "detect": Feature(
         "faces in pictures and videos, with ONNX Runtime",
-        ("numpy>=1.26", "opencv-python>=4.9", "onnxruntime>=1.18", "scipy>=1.11", "tqdm>=4.65", "shtab>=1.6"),
+        (
+            "numpy>=1.26", "opencv-python>=4.9", "onnx>=1.16", "onnxruntime>=1.18", "scipy>=1.11", "tqdm>=4.65",
+            "shtab>=1.6",
+        ),
         "pip install facedet-mm",
     ),
     "video": _extra("video", "H.264 with sound and time stamps, more containers and codecs", "av>=12"),
@@ -47,12 +50,12 @@ FEATURES = {
     "train": Feature(
         "training, evaluation and .pth checkpoints, with PyTorch and MMDetection",
         (
-            "torch>=2.6", "onedl-mmengine>=0.10.9", "onedl-mmcv>=2.3", "onedl-mmdetection>=3.4", "onnx>=1.16",
-            "tensorboard>=2.14", "setuptools<81",
+            "torch>=2.6", "onedl-mmengine>=0.10.9", "onedl-mmcv>=2.3", "onedl-mmdetection>=3.4", "tensorboard>=2.14",
+            "setuptools<81",
         ),
         _TRAIN,
     ),
-    "deploy": _extra("deploy", "export to ONNX, and INT8", "onnx>=1.16", "onnxsim>=0.4.36"),
+    "deploy": _extra("deploy", "smaller graphs in exported ONNX files", "onnxsim>=0.4.36"),
     "mmdeploy": Feature(
         "export by mmdeploy 1.3.1: its SDK, TensorRT 8",
         (
@@ -62,7 +65,7 @@ FEATURES = {
         "pip install 'facedet-mm[mmdeploy]' && pip install --no-deps mmdeploy==1.3.1",
     ),
     "tensorrt": _extra(
-        "tensorrt", "device trt: NVIDIA's TensorRT 10 and later", "tensorrt>=10.0.1", "cuda-python>=12.9", "onnx>=1.16"
+        "tensorrt", "device trt: NVIDIA's TensorRT 10 and later", "tensorrt>=10.0.1", "cuda-python>=12.9"
     ),
 }  # fmt: skip
 """The features that ``facedet doctor`` checks; the optional ones are the extras of ``pyproject.toml``."""

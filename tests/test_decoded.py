@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from facedet_mm.detectors import build_detector
@@ -90,7 +91,6 @@ def test_pixels_are_the_resized_picture_with_the_mean_around():
 
 
 def test_damaged_metadata_are_named(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
     model = onnx.load(asset_path("yunet_n_dynamic.onnx"))
     model.metadata_props.add(key="facedet_mm", value='{"layout": ')
     onnx.save(model, tmp_path / "bad.onnx")

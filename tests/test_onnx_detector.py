@@ -12,7 +12,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from facedet_mm import Detector, FaceDetError, Faces, build_detector
 from facedet_mm.detectors.base import NetworkInput
@@ -396,9 +398,6 @@ class TestFiles:
                 build_detector(tmp_path / name)
 
     def test_models_of_another_task_are_refused(self, tmp_path: Path) -> None:
-        pytest.importorskip("onnx")
-        from onnx import TensorProto, helper, save
-
         def write(name: str, shape: list, node: str, out: list, kind: int = TensorProto.FLOAT) -> Path:
             graph = helper.make_graph(
                 [helper.make_node(node, ["x"], ["y"])],
@@ -407,7 +406,7 @@ class TestFiles:
                 [helper.make_tensor_value_info("y", kind, out)],
             )
             model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-            save(model, tmp_path / name)
+            onnx.save(model, tmp_path / name)
             return tmp_path / name
 
         image = ["n", 3, "h", "w"]
@@ -419,7 +418,6 @@ class TestFiles:
             build_detector(write("half.onnx", image, "Relu", image, TensorProto.FLOAT16))
 
     def test_metadata_goes_before_what_is_recognised(self, tmp_path: Path, solvay: np.ndarray) -> None:
-        onnx = pytest.importorskip("onnx")
         color = cv2.applyColorMap(solvay, cv2.COLORMAP_PINK)
 
         def with_metadata(**values: object) -> Path:

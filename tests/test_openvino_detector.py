@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from facedet_mm.detectors import OnnxDetector, build_detector
@@ -82,7 +83,6 @@ def test_wrong_files_devices_and_values_are_named(tmp_path: Path) -> None:
 
 
 def test_metadata_of_our_own_files_is_read(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
     model = onnx.load(str(YUNET))
     model.metadata_props.add(
         key="facedet_mm", value='{"layout": "yunet", "mean": [9, 9, 9], "std": [1, 1, 1], "to_rgb": true}'

@@ -7,19 +7,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+from onnx import numpy_helper
 
-onnx = pytest.importorskip("onnx", reason="NEEDS onnx: pip install 'facedet-mm[deploy]'")
-import onnxruntime as ort  # noqa: E402
-from onnx import numpy_helper  # noqa: E402
-
-from facedet_mm.cli import main  # noqa: E402
-from facedet_mm.deploy import quantization  # noqa: E402
-from facedet_mm.deploy.quantization import _Blobs, _Graph, quantize_model, quantize_onnx  # noqa: E402
-from facedet_mm.detectors import OnnxDetector  # noqa: E402
-from facedet_mm.errors import FaceDetError, ImageError, ModelError  # noqa: E402
-from facedet_mm.evaluation import Predictions, evaluate, read_ground_truth  # noqa: E402
-from facedet_mm.zoo import asset_path  # noqa: E402
+from facedet_mm.cli import main
+from facedet_mm.deploy import quantization
+from facedet_mm.deploy.quantization import _Blobs, _Graph, quantize_model, quantize_onnx
+from facedet_mm.detectors import OnnxDetector
+from facedet_mm.errors import FaceDetError, ImageError, ModelError
+from facedet_mm.evaluation import Predictions, evaluate, read_ground_truth
+from facedet_mm.zoo import asset_path
 
 YUNET = asset_path("yunet_n_dynamic.onnx")
 SOLVAY = asset_path("solvay_1927.jpg")

@@ -20,6 +20,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from fake_tensorrt import World
 
@@ -28,8 +29,6 @@ from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
 from facedet_mm.images import read_image
 from facedet_mm.structures import Faces
 from facedet_mm.zoo import asset_path
-
-onnx = pytest.importorskip("onnx", reason="NEEDS onnx: pip install onnx")
 
 YUNET = asset_path("yunet_n_dynamic.onnx")
 OURS = ("facedet_mm.detectors.tensorrt", "facedet_mm.deploy.tensorrt")

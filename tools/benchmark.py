@@ -1,7 +1,8 @@
 """Time of detection: next to the other Python packages, and of models in all backends of this machine.
 
 ``runtime``: the same pictures and weights for each package in a process of its own; they take turns, a few pictures
-each, so that other load on the machine meets all alike. The best of a few calls counts for each picture.
+each, so that other load on the machine meets all alike. The best of a few calls counts for each picture. The bare
+run is ONNX Runtime's on an input that is ready.
 
 ``backends``: each model in each library, device and precision that this machine has, at each size and batch, in a
 process of its own: times from decoded pictures to faces, memory, AP if annotations are given, a plot of both.
@@ -101,14 +102,17 @@ def run_runtime(args: argparse.Namespace) -> int:
         raise FaceDetError(f"--model {args.model}: no such file")
     common = dict(model=str(args.model.resolve()), score_thr=args.score_thr, repeats=args.repeats, threads=args.threads)
     devices = [None, "openvino"] if args.openvino else [None]
+    sizes = {size: int(size) if size.isdigit() else size for size in args.sizes}
     jobs: dict[str, tuple[Any, dict[str, Any]]] = {
-        f"facedet-mm {size}{' openvino' if device else ''}": (
+        f"facedet-mm {name}{' openvino' if device else ''}": (
             sys.executable,
-            dict(common, package="facedet_mm", device=device, size=int(size) if size.isdigit() else size),
+            dict(common, package="facedet_mm", device=device, size=size),
         )
-        for size in args.sizes
+        for name, size in sizes.items()
         for device in devices
     }
+    for name, size in sizes.items():
+        jobs[f"bare run of the network at {name}"] = sys.executable, dict(common, package="onnxruntime", size=size)
     if args.peers:
         python = install(args.peers, args.peers_env)
         jobs.update({peer: (python, dict(common, package=peer)) for peer in args.peers})
@@ -248,7 +252,7 @@ def evenly(count: int, limit: int) -> list[int]:
 
 
 def race(jobs: dict[str, tuple[Any, dict[str, Any]]], pictures: list[Path]) -> dict[str, list[float]]:
-    """Milliseconds a picture for each job and thing that it times; the first turn warms up."""
+    """Milliseconds a picture for each job; the first turn warms up."""
     workers = {}
     try:
         for name, (python, job) in jobs.items():
@@ -256,13 +260,12 @@ def race(jobs: dict[str, tuple[Any, dict[str, Any]]], pictures: list[Path]) -> d
                 [python, WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
             )
             ask(workers[name], json.dumps(job), name)
-        times: dict[str, list[float]] = {}
+        times: dict[str, list[float]] = {name: [] for name in jobs}
         turns = [pictures[i : i + TURN] for i in range(0, len(pictures), TURN)]
         for number, turn in enumerate([turns[0], *tqdm(turns, disable=None)]):
             for name, worker in workers.items():
                 answers = json.loads(ask(worker, json.dumps([str(picture.resolve()) for picture in turn]), name))
-                for thing, value in (pair for answer in answers if number for pair in answer.items()):
-                    times.setdefault(name if thing == "detect" else f"{name}: {thing} run", []).append(value)
+                times[name] += answers if number else []
         return times
     finally:
         for worker in workers.values():

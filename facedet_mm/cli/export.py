@@ -102,10 +102,6 @@ def run(args: argparse.Namespace) -> int:
 def _exporter() -> Any:
     """The way from the runtime into the training half: by name, and only when asked for."""
     try:
-        importlib.import_module("onnx")
-    except ImportError as error:
-        raise missing_dependency("exporting needs onnx", "deploy", error) from error
-    try:
         return importlib.import_module("facedet_mm.deploy.onnx_export")
     except ImportError as error:
         raise missing_dependency("a .pth checkpoint is exported by PyTorch and MMDetection", "train", error) from error

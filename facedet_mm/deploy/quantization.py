@@ -20,29 +20,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper, version_converter
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 
 from facedet_mm.detectors.decode import Head
 from facedet_mm.detectors.letterbox import InputSize, fit, make_blob
 from facedet_mm.detectors.onnx import OnnxDetector
 from facedet_mm.errors import FaceDetError
-from facedet_mm.features import missing_dependency
 from facedet_mm.files import atomic_path
 from facedet_mm.images import read_image
-
-try:
-    import onnx
-    import onnxruntime as ort
-    from onnx import helper, numpy_helper, version_converter
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-except ImportError as error:
-    raise missing_dependency("quantization needs the onnx package", "deploy", error) from error
 
 if TYPE_CHECKING:
     from torch import nn

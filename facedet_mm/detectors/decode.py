@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +31,8 @@ _SIGNS = np.array([[-1], [1]], np.float32)
 """Of SCRFD's distances, left and top before right and bottom; of YuNet's half sides likewise."""
 _ROUNDING = 1 - 1e-6
 """Share of a threshold that outweighs the rounding of a product in float32."""
+_LOG_HUGE = 80.0
+"""A box of e to the power of this is larger than any picture; a little more would be infinite in float32."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Level:
     scores: tuple[int, ...]
     boxes: int
     landmarks: int | None
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Indices of its outputs: boxes, landmarks if there are some, scores."""
+        return (self.boxes, *(() if self.landmarks is None else (self.landmarks,)), *self.scores)
 
 
 @dataclass(frozen=True)
@@ -177,69 +183,47 @@ def decode(
         pixels of the input, unclipped.
     """
     sizes = tuple(len(outputs[level.boxes]) for level in head.levels)
-    rows, scores = _above(head, outputs, sizes, score_thr)
-    cells = _cells(tuple(level.stride for level in head.levels), sizes, head.num_anchors, width).take(rows, 0)
-    corners, scale = cells[:, None, :2], cells[:, None, 2:]
-    local = _split(rows, sizes)
-    raw = _gather([outputs[level.boxes] for level in head.levels], local).reshape(-1, 2, 2)
+    cells = _cells(tuple(level.stride for level in head.levels), sizes, head.num_anchors, width)
+    # A score of two factors is the root of their product. Where one is too small the other need not be looked at, and
+    # YuNet's second, whether there is a face at all, leaves a few; its first is large almost everywhere.
+    least = score_thr if len(head.levels[0].scores) == 1 else _ROUNDING * score_thr**2
+    parts: list[list[NDArray[np.float32]]] = []
+    for level, of_level in zip(head.levels, cells, strict=True):
+        rows = (outputs[level.scores[-1]].ravel() > least).nonzero()[0]
+        parts.append([of_level.take(rows, 0), *(outputs[i].take(rows, 0) for i in level.columns)])
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    scores = columns.pop().ravel()
+    if len(head.levels[0].scores) == 2:
+        scores = np.sqrt(np.minimum(np.maximum(scores, 0), 1) * np.minimum(np.maximum(columns.pop().ravel(), 0), 1))
+        rows = (scores > score_thr).nonzero()[0]
+        scores, columns = scores.take(rows), [column.take(rows, 0) for column in columns]
+    cell, raw, *landmarks = columns
+    corners, scale = cell[:, None, :2], cell[:, None, 2:]
+    raw = raw.reshape(-1, 2, 2)
     boxes = (raw * _SIGNS if head.family == "scrfd" else _yunet_corners(raw)) + corners
     boxes *= scale
-    of_levels = [outputs[level.landmarks] for level in head.levels if level.landmarks is not None]
-    if not of_levels:
-        return boxes.reshape(-1, 4), scores, None
-    landmarks = _gather(of_levels, local).reshape(-1, 5, 2) + corners
-    landmarks *= scale
-    return boxes.reshape(-1, 4), scores, landmarks
+    points = [(column.reshape(-1, 5, 2) + corners) * scale for column in landmarks]
+    return boxes.reshape(-1, 4), np.minimum(scores, 1), points[0] if points else None
 
 
 @lru_cache(maxsize=16)
-def _cells(strides: tuple[int, ...], sizes: tuple[int, ...], num_anchors: int, width: int) -> NDArray[np.float32]:
-    """(rows, 3): column and line of the cell of each anchor, and its stride."""
+def _cells(
+    strides: tuple[int, ...], sizes: tuple[int, ...], num_anchors: int, width: int
+) -> tuple[NDArray[np.float32], ...]:
+    """For each level (rows, 3): column and line of the cell of each anchor, and its stride."""
     levels = list[NDArray[np.float32]]()
     for stride, size in zip(strides, sizes, strict=True):
         y, x = np.divmod(np.arange(size) // num_anchors, width // stride)
         levels.append(np.stack([x, y, np.full(size, stride)], axis=1).astype(np.float32))
-    return np.concatenate(levels)
-
-
-def _above(
-    head: Head, outputs: Sequence[NDArray[np.float32]], sizes: Sequence[int], score_thr: float
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Which anchors, counted through all levels, score above the threshold, and their scores."""
-    factors = zip(*(level.scores for level in head.levels), strict=True)
-    first, *second = ([outputs[index] for index in factor] for factor in factors)
-    values = np.concatenate(first).ravel()
-    if not second:
-        rows = (values > score_thr).nonzero()[0]
-        return rows, np.minimum(values.take(rows), 1)
-    # The root of the product of two factors cut to [0, 1]: where one is too small the other need not be looked at.
-    rows = (values > _ROUNDING * score_thr**2).nonzero()[0]
-    both = np.stack([values.take(rows), _gather(second[0], _split(rows, sizes)).ravel()])
-    a, b = np.minimum(np.maximum(both, 0), 1)
-    scores = np.sqrt(a * b)
-    above = scores > score_thr
-    return rows[above], scores[above]
-
-
-def _split(rows: NDArray[np.intp], sizes: Sequence[int]) -> list[NDArray[np.intp]]:
-    """Rows that are counted through all levels, as those of each level."""
-    ends = list(accumulate(sizes))
-    cuts = [0, *rows.searchsorted(ends).tolist()]
-    return [rows[a:b] - (end - size) for a, b, end, size in zip(cuts, cuts[1:], ends, sizes, strict=False)]
-
-
-def _gather(levels: Sequence[NDArray[np.float32]], rows: Sequence[NDArray[np.intp]]) -> NDArray[np.float32]:
-    """The rows of each level, level after level."""
-    parts = [level.take(local, 0) for level, local in zip(levels, rows, strict=True) if local.size]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts or [levels[0][:0]])
+    return tuple(levels)
 
 
 def _yunet_corners(raw: NDArray[np.float32]) -> NDArray[np.float32]:
     """Centre relative to the cell and logarithm of width and height as two corners relative to it, (K, 2, 2)."""
-    with np.errstate(over="ignore"):
-        half: NDArray[np.float32] = np.exp(raw[:, 1:])
+    half = np.exp(np.minimum(raw[:, 1:], _LOG_HUGE))
     half /= 2
-    return raw[:, :1] + half * _SIGNS
+    corners: NDArray[np.float32] = raw[:, :1] + half * _SIGNS
+    return corners
 
 
 def _stride(rows: int, width: int, height: int) -> int:

@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.base import InputSizes
+from facedet_mm.detectors.fusion import read_fused
 from facedet_mm.detectors.session import EXPECTED, OPTIONS, SessionDetector, check_file, input_size_of, is_input
 from facedet_mm.errors import MissingDependencyError, ModelError
 
@@ -143,7 +144,7 @@ def _open(path: Path, device: str | None, threads: int | None) -> ort.InferenceS
     # Work is split finer towards its end, so that no thread waits long for another: 1 to 2 % on small networks.
     options.add_session_config_entry("session.dynamic_block_base", "8")
     try:
-        session = ort.InferenceSession(str(path), options, providers=providers)
+        session = ort.InferenceSession(read_fused(path) or str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common base
         raise ModelError(f"{path} is no ONNX file, or a damaged one: {error}; {EXPECTED}") from error
     if session.get_providers()[0] != providers[0][0]:

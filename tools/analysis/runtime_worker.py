@@ -1,7 +1,7 @@
 """One contestant of ``tools/benchmark.py runtime`` in a process of its own; runs in a peer's Python too.
 
 Reads a JSON line with its job on standard input, then JSON lists of picture names; answers each with a JSON list of
-milliseconds for each thing that it times, a picture.
+milliseconds, one a picture.
 """
 
 from __future__ import annotations
@@ -12,25 +12,38 @@ import time
 
 
 def facedet_mm(job):
-    """Our detector, and the bare run of its network on an input that is ready."""
+    """Our detector."""
     from facedet_mm.detectors import build_detector
-    from facedet_mm.detectors.letterbox import fit, make_blob
 
     detector = build_detector(
         job["model"],
-        device=job.get("device"),
+        device=job["device"],
         score_thr=job["score_thr"],
-        input_size=job.get("size", 640),
+        input_size=job["size"],
         threads=job["threads"],
     )
-    session, network = detector._session, detector._network
+    return lambda image: lambda: detector.detect(image)
 
-    def bare(image):
-        box = fit(image.shape[1], image.shape[0], detector.input_size, network.divisor)
+
+def onnxruntime(job):
+    """ONNX Runtime alone: one run of the file as it is, with its own defaults, on an input that is ready."""
+    from onnxruntime import InferenceSession
+
+    from facedet_mm.detectors import OnnxDetector
+    from facedet_mm.detectors.letterbox import fit, make_blob
+
+    detector = OnnxDetector(job["model"], input_size=job["size"])
+    size, network = detector.input_size, detector._network
+    del detector
+    session = InferenceSession(job["model"], providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def prepare(image):
+        box = fit(image.shape[1], image.shape[0], size, network.divisor)
         blob = make_blob([image], [box], network.normalization)
-        return lambda: session.run(blob)
+        return lambda: session.run(None, {name: blob})
 
-    return {"detect": lambda image: lambda: detector.detect(image), "bare": bare}
+    return prepare
 
 
 def insightface(job):
@@ -39,7 +52,7 @@ def insightface(job):
 
     detector = SCRFD(model_file=job["model"])
     detector.prepare(-1, input_size=(640, 640), det_thresh=job["score_thr"])
-    return {"detect": lambda image: lambda: detector.detect(image, input_size=(640, 640))}
+    return lambda image: lambda: detector.detect(image, input_size=(640, 640))
 
 
 def uniface(job):
@@ -48,7 +61,7 @@ def uniface(job):
 
     scrfd.verify_model_weights = lambda _: job["model"]
     detector = scrfd.SCRFD(confidence_threshold=job["score_thr"], providers=["CPUExecutionProvider"])
-    return {"detect": lambda image: lambda: detector.detect(image)}
+    return lambda image: lambda: detector.detect(image)
 
 
 def opencv(job):
@@ -71,7 +84,7 @@ def opencv(job):
 
         return run
 
-    return {"detect": prepare}
+    return prepare
 
 
 def limit_threads(threads):
@@ -95,28 +108,26 @@ def main():
     if job["threads"]:
         limit_threads(job["threads"])
     answers, sys.stdout = sys.stdout, sys.stderr  # what a package prints must not mix with the answers
-    contestants = globals()[job["package"]](job)
+    prepare = globals()[job["package"]](job)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         print(
-            json.dumps([times(contestants, name, job["repeats"]) for name in json.loads(line)]),
+            json.dumps([best_time(prepare, name, job["repeats"]) for name in json.loads(line)]),
             file=answers,
             flush=True,
         )
 
 
-def times(contestants, name, repeats):
-    """The least milliseconds of each contestant on a picture."""
+def best_time(prepare, name, repeats):
+    """The least milliseconds of a few calls on a picture."""
     import cv2
 
-    image = cv2.imread(name)
-    runs = {name: prepare(image) for name, prepare in contestants.items()}
-    best = dict.fromkeys(runs, float("inf"))
+    run = prepare(cv2.imread(name))
+    best = float("inf")
     for _ in range(repeats):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            best[name] = min(best[name], 1e3 * (time.perf_counter() - start))
+        start = time.perf_counter()
+        run()
+        best = min(best, 1e3 * (time.perf_counter() - start))
     return best
 
 
