@@ -99,6 +99,15 @@ def test_a_branch_without_a_bias_has_none_beside_one_that_has() -> None:
     assert_fused(model_of([first, second], weights + more, ["out0", "out1"]), convs=1)
 
 
+def test_weights_may_be_nodes() -> None:
+    model = yunet_like((1, 4), computed=True)
+    for tensor in list(model.graph.initializer):
+        model.graph.initializer.remove(tensor)
+        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    assert_fused(model, convs=2)
+    assert kinds(model) == {"Conv": 2, "Transpose": 1, "Reshape": 1, "Split": 1}
+
+
 def plain(*layers: dict[str, Any]) -> ModelProto:
     """Convolutions of the image whose outputs are the model's."""
     made = [conv("image", f"out{i}", **layer) for i, layer in enumerate(layers)]

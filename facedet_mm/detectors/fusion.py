@@ -225,7 +225,11 @@ def _like(node: NodeProto, *inputs: str) -> NodeProto:
 
 def _constants(graph: GraphProto) -> dict[str, TensorProto]:
     inputs = {value.name for value in graph.input}  # those among them may be replaced from outside
-    return {tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs}
+    found = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs}
+    for node in graph.node:
+        if _is(node, "Constant") and node.attribute[0].name == "value":
+            found[node.output[0]] = node.attribute[0].t
+    return found
 
 
 def _is(node: NodeProto | None, kind: str) -> bool:
