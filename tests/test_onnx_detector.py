@@ -569,50 +569,6 @@ print(detect(1000) - settled)
 """
 
 
-def test_what_came_before_changes_nothing(solvay: np.ndarray) -> None:
-    """The network's outputs are written over those of the picture before."""
-    pictures = [solvay, solvay[:, ::-1].copy(), np.zeros_like(solvay), solvay[::-1].copy()]
-    expected = [OnnxDetector(YUNET, score_thr=0.1).detect(picture) for picture in pictures]
-    assert len({len(faces) for faces in expected}) == 4
-    detector = OnnxDetector(YUNET, score_thr=0.1)
-    small = solvay[:300, :300]
-    of_small = OnnxDetector(YUNET, score_thr=0.1, input_size=320).detect(small)
-    kept = []
-    for turn in range(3):
-        found = [detector.detect(picture) for picture in pictures]
-        for faces, before in zip(found, expected, strict=True):
-            assert np.array_equal(faces.boxes, before.boxes)
-            assert np.array_equal(faces.landmarks, before.landmarks)
-        kept.append(found[0].boxes.copy() - found[0].boxes)
-        detector.input_size = 320
-        for _ in range(turn + 1):
-            assert np.array_equal(detector.detect(small).boxes, of_small.boxes)
-        detector.input_size = 640
-    assert not np.any(kept)
-
-
-def test_outputs_are_reused_by_a_thread_alone() -> None:
-    session = OnnxDetector(YUNET)._session
-    blobs = [np.full((1, 3, 96, 128), value, np.float32) for value in (0, 90, 200)]
-    fresh = [[output.copy() for output in OnnxDetector(YUNET)._session.run(blob)] for blob in blobs]
-    blob = blobs[0].copy()
-    for _ in range(4):
-        mine = session.run(blob)
-    with ThreadPoolExecutor(1) as other:
-        for values, expected in zip(blobs, fresh, strict=True):
-            blob[:] = values
-            for _ in range(3):
-                theirs = other.submit(session.run, blob).result()
-                assert all(map(np.array_equal, theirs, expected))
-    assert all(map(np.array_equal, mine, fresh[0]))
-    assert session.run(blob)[0] is mine[0]
-    assert all(map(np.array_equal, mine, fresh[2]))
-    turned = blobs[1].transpose(0, 1, 3, 2)
-    for _ in range(4):
-        outputs = session.run(turned)
-    assert all(map(np.array_equal, outputs, OnnxDetector(YUNET)._session.run(turned.copy())))
-
-
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
 def test_memory_does_not_grow_over_ten_thousand_calls() -> None:
     # In a process of its own: in this one other tests' threads take and give back memory at the same time.

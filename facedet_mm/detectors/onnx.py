@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,6 @@ from facedet_mm.detectors.session import EXPECTED, OPTIONS, SessionDetector, che
 from facedet_mm.errors import MissingDependencyError, ModelError
 
 _ERRORS_ONLY = 3
-_REUSED = 3 * 640 * 640
-"""Values of the largest input whose outputs' memory is kept."""
 
 
 class _Device(NamedTuple):
@@ -120,30 +117,10 @@ class OrtSession:
         free = {value.name for value in self._session.get_overridable_initializers()}
         self.options = OPTIONS & free
         self.metadata = str(self._session.get_modelmeta().custom_metadata_map.get("facedet_mm", ""))
-        self._last = _LastRun()
 
     def run(self, blob: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """See :meth:`Session.run <facedet_mm.detectors.session.Session.run>`.
-
-        From the third input on that lies where the ones before did, outputs are written over those before.
-        """
-        last = self._last
-        address = blob.__array_interface__["data"][0]
-        place = address, blob.dtype, blob.shape, blob.strides
-        if last.binding and last.place == place:
-            try:
-                self._session.run_with_iobinding(last.binding)
-            except Exception as error:  # ONNX Runtime's errors have no common base
-                raise self._failure(blob, error) from error
-            return last.outputs
-        outputs = self.run_with(blob, {})
-        again, last.place, last.binding, last.outputs = last.place == place, place, None, []
-        if again and self.on_cpu and blob.size <= _REUSED and blob.flags.c_contiguous:
-            last.binding, last.outputs = self._session.io_binding(), outputs
-            last.binding.bind_input(self._input_name, "cpu", 0, blob.dtype, blob.shape, address)
-            for name, output in zip(self._output_names, outputs, strict=True):
-                last.binding.bind_output(name, "cpu", 0, output.dtype, output.shape, output.ctypes.data)
-        return outputs
+        """See :meth:`Session.run <facedet_mm.detectors.session.Session.run>`."""
+        return self.run_with(blob, {})
 
     def run_with(self, blob: NDArray[Any], values: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """See :class:`~facedet_mm.detectors.session.AdjustableSession`."""
@@ -152,23 +129,8 @@ class OrtSession:
                 self._output_names, {self._input_name: blob, **values}
             )
         except Exception as error:  # ONNX Runtime's errors have no common base
-            raise self._failure(blob, error) from error
+            raise ModelError(f"{self.path} fails on a {input_size_of(blob)} input: {error}; {EXPECTED}") from error
         return outputs
-
-    def _failure(self, blob: NDArray[Any], error: Exception) -> ModelError:
-        return ModelError(f"{self.path} fails on a {input_size_of(blob)} input: {error}; {EXPECTED}")
-
-
-class _LastRun(threading.local):
-    """A thread's last input and, where it came again, its outputs and the binding that writes over them.
-
-    Fresh memory for the outputs, and copying them there, costs a small network 2 to 3 % of its time.
-    """
-
-    def __init__(self) -> None:
-        self.place: tuple[Any, ...] = ()
-        self.binding: Any = None
-        self.outputs: list[NDArray[np.float32]] = []
 
 
 def _open(path: Path, device: str | None, threads: int | None) -> ort.InferenceSession:

@@ -45,9 +45,7 @@ class Session(Protocol):
     on_cpu: bool
 
     def run(self, blob: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
-        """All outputs for an input of ``input_shape``, in memory that the same thread's next run may write over.
-
-        May be called from several threads. The outputs' shapes depend on the input's shape alone.
+        """All outputs for an input of ``input_shape``; may be called from several threads.
 
         Raises:
             ModelError: the runtime can't.
@@ -130,7 +128,6 @@ class SessionDetector(LetterboxDetector):
         session = self._session
         if not isinstance(session, AdjustableSession) or not session.options:
             check_fixed_thresholds(str(session.path), self._metadata, self.score_thr, self.iou_thr)
-        if not isinstance(session, AdjustableSession):
             return session.run(blob)
         values = {
             "score_thr": np.array([self.score_thr], np.float32),
