@@ -24,6 +24,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,8 @@ PICTURES_IN_TURN = 16
 """Pictures that a backend is timed on, in turn."""
 TURN = 8
 """Pictures that a process works on before the next process does: long enough for its caches to warm up."""
+REST = 0.1
+"""Seconds between two turns: ONNX Runtime's threads go on for 0.05 s after a run and would take a core from the next."""
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
@@ -264,6 +267,7 @@ def race(jobs: dict[str, tuple[Any, dict[str, Any]]], pictures: list[Path]) -> d
         turns = [pictures[i : i + TURN] for i in range(0, len(pictures), TURN)]
         for number, turn in enumerate([turns[0], *tqdm(turns, disable=None)]):
             for name, worker in workers.items():
+                time.sleep(REST)
                 answers = json.loads(ask(worker, json.dumps([str(picture.resolve()) for picture in turn]), name))
                 times[name] += answers if number else []
         return times
