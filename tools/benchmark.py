@@ -57,7 +57,7 @@ PICTURES_IN_TURN = 16
 TURN = 8
 """Pictures that a process works on before the next process does: long enough for its caches to warm up."""
 REST = 0.1
-"""Seconds between two turns: ONNX Runtime's threads go on for 0.05 s after a run and would take a core from the next."""
+"""Seconds between two turns: ONNX Runtime's threads spin for 0.05 s after a run and would slow down who is next."""
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
