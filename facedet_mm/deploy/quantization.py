@@ -32,7 +32,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from facedet_mm.detectors.decode import Head
+from facedet_mm.detectors.heads import Head
 from facedet_mm.detectors.letterbox import InputSize, fit, make_blob
 from facedet_mm.detectors.onnx import OnnxDetector
 from facedet_mm.errors import FaceDetError

@@ -51,6 +51,7 @@ class Normalization:
         mean, std: three values in the order of the network's channels.
         to_rgb: whether the network takes RGB.
         tables: for each channel the result for all 256 values.
+        of_pixels: the same for BGR pixels: one table for all channels, or (1, 256, 3).
         identity: whether it changes no value.
     """
 
@@ -58,12 +59,16 @@ class Normalization:
     std: tuple[float, ...]
     to_rgb: bool
     tables: tuple[NDArray[np.float32], ...] = field(init=False, repr=False, compare=False)
+    of_pixels: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     identity: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         values = np.arange(256, dtype=np.float64)
-        tables = (((values - mean) / std).astype(np.float32) for mean, std in zip(self.mean, self.std, strict=True))
+        tables = [((values - mean) / std).astype(np.float32) for mean, std in zip(self.mean, self.std, strict=True)]
+        alike = len(set(self.mean)) == len(set(self.std)) == 1
+        of_pixels = tables[0] if alike else np.stack(tables[::-1] if self.to_rgb else tables, axis=-1)[None]
         object.__setattr__(self, "tables", tuple(tables))
+        object.__setattr__(self, "of_pixels", of_pixels)
         object.__setattr__(self, "identity", not any(self.mean) and set(self.std) == {1})
 
 
@@ -83,14 +88,16 @@ class Workspace(threading.local):
             self._kept[name] = np.empty(_KEPT, dtype)
         return self._kept[name][:size].reshape(shape)
 
-    def blob(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
-        """A blob with any values, and for each of its pictures (width, height) of the part that isn't 0 already.
+    def blob(
+        self, shape: tuple[int, ...], canvas: tuple[int, int]
+    ) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
+        """A blob with any values, and for each of its pictures (width, height) of the part that may not be 0 already.
 
         To write zeros over zeros would cost as much as to split the picture. :meth:`keep` says what is filled next.
         """
         before, filled = self._blob
         self._blob = (), []
-        return self.array("blob", shape, np.float32), filled if before == shape else [(shape[3], shape[2])] * shape[0]
+        return self.array("blob", shape, np.float32), filled if before == shape else [canvas] * shape[0]
 
     def keep(self, shape: tuple[int, ...], filled: list[tuple[int, int]]) -> None:
         """The blob of this ``shape`` is done: its pictures are ``filled`` (width, height), and 0 elsewhere."""
@@ -140,6 +147,8 @@ def make_blob(
     boxes: Sequence[Letterbox],
     normalization: Normalization,
     workspace: Workspace | None = None,
+    *,
+    interleaved: bool = False,
 ) -> NDArray[np.float32]:
     """The network's input for pictures that share one canvas: (N, 3, H, W) float32, padding exactly 0.
 
@@ -151,30 +160,41 @@ def make_blob(
         boxes: of one canvas.
         normalization: of the network.
         workspace: what the blob is made in; there it lies until this thread makes the next one.
+        interleaved: whether it is (N, H, W, 3) BGR instead, as pictures are.
     """
     workspace = workspace or Workspace()
     width, height = boxes[0].canvas
-    shape = len(images), 3, height, width
-    blob, filled = workspace.blob(shape)
-    for planes, image, box, (right, bottom) in zip(blob, images, boxes, filled, strict=True):
+    shape = (len(images), height, width, 3) if interleaved else (len(images), 3, height, width)
+    blob, filled = workspace.blob(shape, boxes[0].canvas)
+    for canvas, image, box, (right, bottom) in zip(blob, images, boxes, filled, strict=True):
         width, height = box.resized
+        planes = canvas.transpose(2, 0, 1) if interleaved else canvas
         planes[:, height:bottom, :right] = 0
         planes[:, :height, width:right] = 0
         if box.resized != box.picture:
             resized = workspace.array("resized", (height, width, 3), np.uint8)
             cv2.resize(image, box.resized, dst=resized, interpolation=cv2.INTER_LINEAR)
             image = resized
+        if interleaved:
+            _normalize(image, normalization, normalization.of_pixels, canvas[:height, :width])
+            continue
         channels = list(workspace.array("channels", (3, height, width), np.uint8))
         cv2.split(image, channels)
         if normalization.to_rgb:
             channels.reverse()
         for plane, channel, table in zip(planes[:, :height, :width], channels, normalization.tables, strict=True):
-            if normalization.identity:
-                np.copyto(plane, channel)  # twice as fast
-            else:
-                cv2.LUT(channel, table, dst=plane)
+            _normalize(channel, normalization, table, plane)
     workspace.keep(shape, [box.resized for box in boxes])
     return blob
+
+
+def _normalize(
+    pixels: NDArray[np.uint8], normalization: Normalization, table: NDArray[np.float32], result: NDArray[np.float32]
+) -> None:
+    if normalization.identity:
+        np.copyto(result, pixels)  # twice as fast
+    else:
+        cv2.LUT(pixels, table, dst=result)
 
 
 def _round_up(value: int, divisor: int) -> int:

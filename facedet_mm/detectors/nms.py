@@ -16,6 +16,8 @@ _PAIRS = 1 << 16
 """Pairs compared at a time: their columns fit in the cache."""
 _FEW = 96
 """Up to so many boxes, comparing all with all costs less than finding the close ones."""
+_LEAST = np.finfo(np.float32).smallest_subnormal
+"""In the place of a union without area, so that the IoU is 0."""
 
 
 def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float) -> NDArray[np.intp]:
@@ -58,8 +60,7 @@ def _overlapping_few(boxes: NDArray[np.float32], iou_thr: float) -> Pairs:
     width = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
     height = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
     overlap = np.maximum(width, 0) * np.maximum(height, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        above = overlap / (area[:, None] + area - overlap) > iou_thr
+    above = overlap / np.maximum(area[:, None] + area - overlap, _LEAST) > iou_thr
     i, j = above.nonzero()
     pairs = i < j
     return i[pairs], j[pairs]
@@ -134,8 +135,7 @@ def _above(
     i, j, across = i[near], j[near], across[near]
     overlap = np.minimum(a[1][i], b[1][j]) - np.maximum(a[0][i], b[0][j])
     overlap = np.maximum(overlap, 0) * across
-    with np.errstate(invalid="ignore", divide="ignore"):
-        above = overlap / (a[4][i] + b[4][j] - overlap) > iou_thr
+    above = overlap / np.maximum(a[4][i] + b[4][j] - overlap, _LEAST) > iou_thr
     return i[above], j[above]
 
 

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.base import InputSizes
-from facedet_mm.detectors.fusion import read_fused
+from facedet_mm.detectors.rewriting import rewrite
 from facedet_mm.detectors.session import EXPECTED, OPTIONS, SessionDetector, check_file, input_size_of, is_input
 from facedet_mm.errors import MissingDependencyError, ModelError
 
@@ -102,12 +102,18 @@ class OrtSession:
     def __init__(self, path: Path, device: str | None, threads: int | None) -> None:
         check_file(path)
         self.path = path
-        self._session = _open(path, device, threads)
-        self.on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
+        providers = _providers(device)
+        self.on_cpu = providers[0][0] == _DEVICES["cpu"].provider
+        rewritten = rewrite(path, may_interleave=self.on_cpu)
+        self.places, self.interleaved = (rewritten.places, rewritten.interleaved) if rewritten else ((), False)
+        self._session = _open(path, rewritten.content if rewritten else str(path), device, threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         described = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
         first = inputs[0]
         self.input_shape = _sides(first.shape)
+        if self.interleaved:
+            batch, _, height, values = self.input_shape
+            self.input_shape = batch, 3, height, None if values is None else values // 3
         known = first.type in ("tensor(float)", "tensor(uint8)")
         if len(inputs) != 1 or not known or not is_input(self.input_shape, first.type == "tensor(uint8)"):
             raise ModelError(f"{path} is no face detector: its input is {described}; {EXPECTED}")
@@ -124,6 +130,8 @@ class OrtSession:
 
     def run_with(self, blob: NDArray[Any], values: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """See :class:`~facedet_mm.detectors.session.AdjustableSession`."""
+        if self.interleaved:
+            blob = blob.reshape(len(blob), 1, blob.shape[1], -1)
         try:
             outputs: list[NDArray[np.float32]] = self._session.run(
                 self._output_names, {self._input_name: blob, **values}
@@ -133,7 +141,7 @@ class OrtSession:
         return outputs
 
 
-def _open(path: Path, device: str | None, threads: int | None) -> ort.InferenceSession:
+def _open(path: Path, content: str | bytes, device: str | None, threads: int | None) -> ort.InferenceSession:
     providers = _providers(device)
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
@@ -144,7 +152,7 @@ def _open(path: Path, device: str | None, threads: int | None) -> ort.InferenceS
     # Work is split finer towards its end, so that no thread waits long for another: 1 to 2 % on small networks.
     options.add_session_config_entry("session.dynamic_block_base", "8")
     try:
-        session = ort.InferenceSession(read_fused(path) or str(path), options, providers=providers)
+        session = ort.InferenceSession(content, options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common base
         raise ModelError(f"{path} is no ONNX file, or a damaged one: {error}; {EXPECTED}") from error
     if session.get_providers()[0] != providers[0][0]:

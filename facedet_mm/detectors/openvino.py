@@ -13,7 +13,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.base import InputSizes
-from facedet_mm.detectors.fusion import read_fused
+from facedet_mm.detectors.rewriting import rewrite
 from facedet_mm.detectors.session import EXPECTED, OPTIONS, SessionDetector, check_file, input_size_of, is_input
 from facedet_mm.errors import ModelError
 
@@ -75,8 +75,11 @@ class OpenVinoSession:
             name.partition(".")[0] for name in [*core.available_devices, "AUTO"]
         }:
             raise ModelError(f"OpenVINO finds no device {device!r} here; there are {', '.join(core.available_devices)}")
+        rewritten = rewrite(path, may_interleave=False)  # which costs time in OpenVINO
+        self.places = rewritten.places if rewritten else ()
+        self.interleaved = False
         try:
-            model = core.read_model(read_fused(path) or path)
+            model = core.read_model(rewritten.content if rewritten else path)
         except RuntimeError as error:
             raise ModelError(f"{path} is no ONNX or OpenVINO file, or a damaged one: {error}; {EXPECTED}") from error
         self.input_shape = _sides(model.inputs[0]) if len(model.inputs) == 1 else ()

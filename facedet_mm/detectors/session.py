@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.base import CPU_BATCH_PIXELS, InputSizes, LetterboxDetector, NetworkInput
-from facedet_mm.detectors.decode import Head, recognise, to_faces
+from facedet_mm.detectors.decode import to_faces
 from facedet_mm.detectors.decoded import DecodedHead, check_fixed_thresholds, recognise_decoded, select_faces
-from facedet_mm.detectors.letterbox import Letterbox
+from facedet_mm.detectors.heads import Head, Place, recognise
+from facedet_mm.detectors.letterbox import Letterbox, make_blob
 from facedet_mm.detectors.pixels import make_pixels, padding_of
 from facedet_mm.errors import ModelError
 from facedet_mm.structures import Faces
@@ -36,6 +37,8 @@ class Session(Protocol):
         output_shapes: likewise.
         metadata: what the file says of itself under the key ``facedet_mm``, JSON.
         on_cpu: whether the processor itself runs it.
+        places: where in the maps that it puts out each output of the file lies; empty if it puts out the same.
+        interleaved: whether it takes (N, H, W, 3) BGR instead, float32 and normalised.
     """
 
     path: Path
@@ -43,9 +46,11 @@ class Session(Protocol):
     output_shapes: list[tuple[int | None, ...]]
     metadata: str
     on_cpu: bool
+    places: tuple[Place, ...]
+    interleaved: bool
 
     def run(self, blob: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
-        """All outputs for an input of ``input_shape``; may be called from several threads.
+        """All outputs, or maps, for an input; may be called from several threads.
 
         Raises:
             ModelError: the runtime can't.
@@ -101,7 +106,8 @@ class SessionDetector(LetterboxDetector):
             self._head.normalization,
             self._head.divisor,
             fixed_size,
-            batches=batch is None and (decoded or all(len(shape) == 3 for shape in session.output_shapes)),
+            batches=batch is None
+            and (decoded or bool(session.places) or all(len(shape) == 3 for shape in session.output_shapes)),
             batch_pixels=CPU_BATCH_PIXELS if session.on_cpu else math.inf,
         )
         super().__init__(network, score_thr, iou_thr, input_size, max_faces, tiles)
@@ -109,7 +115,8 @@ class SessionDetector(LetterboxDetector):
     def _make_input(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Letterbox]) -> NDArray[Any]:
         if self._pixels:
             return make_pixels(images, boxes, self._padding)
-        return super()._make_input(images, boxes)
+        interleaved = self._session.interleaved
+        return make_blob(images, boxes, self._network.normalization, self._workspace, interleaved=interleaved)
 
     def _find(self, blob: NDArray[Any], boxes: Sequence[Letterbox]) -> Iterable[Faces]:
         if isinstance(self._head, DecodedHead):
@@ -120,7 +127,7 @@ class SessionDetector(LetterboxDetector):
             return
         outputs = self._session.run(blob)
         for i, box in enumerate(boxes):
-            of_view = [output[i] if output.ndim == 3 else output for output in outputs]
+            of_view = [output if output.ndim == 2 else output[i] for output in outputs]
             yield to_faces(self._head, of_view, box, self.score_thr, self.iou_thr)
 
     def _run_nms(self, blob: NDArray[Any], boxes: Sequence[Letterbox]) -> Sequence[NDArray[np.float32]]:
@@ -156,7 +163,7 @@ def _takes_pixels(session: Session) -> bool:
 
 def input_size_of(blob: NDArray[Any]) -> str:
     """Width and height of an input, for errors."""
-    height, width = blob.shape[1:3] if blob.dtype == np.uint8 else blob.shape[2:]
+    height, width = blob.shape[1:3] if blob.shape[1] != 3 else blob.shape[2:]
     return f"{width} x {height}"
 
 
@@ -173,6 +180,10 @@ def _recognise(
     width, height = fixed_size or probe
     shapes = [tuple(d for d in shape if d is not None) for shape in session.output_shapes]
     try:
+        if session.places:
+            maps = session.run(_blank(session, width, height))
+            shapes = [place.shape(maps) for place in session.places]
+            return recognise(shapes, width, height, metadata, session.places)
         if decoded := recognise_decoded(session.output_shapes, metadata):
             return decoded
         # A file with a free input may still declare the output sizes of the input it was exported with.
@@ -186,4 +197,4 @@ def _recognise(
 def _blank(session: Session, width: int, height: int) -> NDArray[Any]:
     if _takes_pixels(session):
         return np.zeros((1, height, width, 3), np.uint8)
-    return np.zeros((1, 3, height, width), np.float32)
+    return np.zeros((1, height, width, 3) if session.interleaved else (1, 3, height, width), np.float32)

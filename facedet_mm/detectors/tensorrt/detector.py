@@ -13,6 +13,7 @@ import tensorrt as trt
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.base import InputSizes
+from facedet_mm.detectors.heads import Place
 from facedet_mm.detectors.letterbox import InputSize, check_input_size
 from facedet_mm.detectors.session import SessionDetector
 from facedet_mm.detectors.tensorrt.cuda import DeviceArray, DeviceMemory, Stream, device_pointer, find_gpu, use_gpu
@@ -107,6 +108,8 @@ class TensorRTSession:
         model = SourceModel(path)
         self.path = path
         self.on_cpu = False
+        self.places: tuple[Place, ...] = ()
+        self.interleaved = False
         self.shapes = model.fitted(shapes)
         self.precision = model.precision(precision)
         self.metadata = model.metadata

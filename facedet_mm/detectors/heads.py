@@ -1,0 +1,233 @@
+"""What a network's outputs are: told from their shapes, and how to pick from them what scores high enough."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedet_mm.detectors.letterbox import Normalization
+
+Family = Literal["scrfd", "yunet"]
+
+_STRIDES = (8, 16, 32, 64, 128)
+_MAX_ANCHORS = 4
+_NORMALIZATION = {
+    "scrfd": Normalization((127.5, 127.5, 127.5), (128, 128, 128), to_rgb=True),
+    "yunet": Normalization((0, 0, 0), (1, 1, 1), to_rgb=False),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the rows of one of a file's outputs lie, if its network gives maps (N, C, H, W) instead.
+
+    Scores are there as they were before their sigmoid.
+
+    Attributes:
+        map: index of the map.
+        first: its first channel for them; the next ones hold value after value of anchor after anchor.
+        anchors: at each cell.
+        values: of a row.
+    """
+
+    map: int
+    first: int
+    anchors: int
+    values: int
+
+    def shape(self, maps: Sequence[NDArray[np.float32]]) -> tuple[int, ...]:
+        """(N, rows, values) of the output."""
+        batch, _, height, width = maps[self.map].shape
+        return batch, height * width * self.anchors, self.values
+
+
+@dataclass(frozen=True)
+class RowLevel:
+    """One stride of a head that gives rows.
+
+    Attributes:
+        stride: pixels between two cells.
+        anchors: at each cell.
+        outputs: indices of those that are its own: boxes, landmarks if there are some, one score or two.
+    """
+
+    stride: int
+    anchors: int
+    outputs: tuple[int, ...]
+
+    def pick(
+        self, outputs: Sequence[NDArray[np.float32]], least: float, width: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Of all anchors whose last score is above ``least``, the cells (K, 3) and the values (K, D); None without.
+
+        A cell is its column, its line and the stride; values come in the order of ``outputs``.
+
+        Args:
+            outputs: of one picture.
+            least: the threshold.
+            width: of the network's input.
+        """
+        scores = outputs[self.outputs[-1]].ravel()
+        rows = (scores > least).nonzero()[0]
+        if not len(rows):
+            return None
+        cells = _cells(self.stride, len(scores), self.anchors, width).take(rows, 0)
+        return cells, np.concatenate([outputs[i].take(rows, 0) for i in self.outputs], axis=1)
+
+
+@dataclass(frozen=True)
+class MapLevel:
+    """One stride of a head that gives maps: only what is picked is ever put into a row.
+
+    Attributes:
+        stride: pixels between two cells.
+        map: index of its map.
+        channels: for each anchor those of the values of a row, in the same order as in :class:`RowLevel`.
+    """
+
+    stride: int
+    map: int
+    channels: tuple[tuple[int, ...], ...]
+
+    def pick(
+        self, outputs: Sequence[NDArray[np.float32]], least: float, width: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """As :meth:`RowLevel.pick`."""
+        of_level = outputs[self.map]
+        size = of_level.shape[1] * of_level.shape[2]
+        values, first = of_level.reshape(-1), self.channels[0][-1]
+        found = (values[first * size : (first + len(self.channels)) * size] > least).nonzero()[0]
+        if not len(found):
+            return None
+        if len(self.channels) == 1:
+            cell, channels = found, self._channels
+        else:
+            anchor, cell = np.divmod(found, size)
+            channels = self._channels.take(anchor, 0)
+        rows = values.take(channels * size + cell[:, None])
+        return _cells(self.stride, size, 1, width).take(cell, 0), rows
+
+    @cached_property
+    def _channels(self) -> NDArray[np.intp]:
+        return np.array(self.channels)
+
+
+@dataclass(frozen=True)
+class Head:
+    """How to read a network's outputs and feed its input.
+
+    Attributes:
+        family: how boxes are decoded.
+        levels: by ascending stride.
+        scores: factors of a score: one for SCRFD, two for YuNet, whose second is whether there is a face at all.
+        landmarks: whether there are some.
+        normalization: of the input.
+    """
+
+    family: Family
+    levels: tuple[RowLevel | MapLevel, ...]
+    scores: int
+    landmarks: bool
+    normalization: Normalization
+
+    @property
+    def divisor(self) -> int:
+        """The input's sides must be multiples of it."""
+        return max(level.stride for level in self.levels)
+
+    @property
+    def logits(self) -> bool:
+        """Whether scores come as they were before their sigmoid."""
+        return isinstance(self.levels[0], MapLevel)
+
+
+def recognise(
+    shapes: Sequence[tuple[int, ...]],
+    width: int,
+    height: int,
+    metadata: Mapping[str, Any] | None = None,
+    places: Sequence[Place] = (),
+) -> Head:
+    """Tells from the shapes of all outputs, for an input of ``width`` × ``height``, what they are.
+
+    Outputs of one stride have the same number of rows, (rows, D) or (N, rows, D): D = 1 is a score, 4 a box,
+    10 landmarks. One score output a stride is SCRFD, two are YuNet. ``metadata`` of our own files (``layout``,
+    ``strides``, ``mean``, ``std``, ``to_rgb``) goes before what is told from the shapes. ``places`` says where in maps
+    the outputs are, if the network gives those.
+
+    Raises:
+        ValueError: the outputs are not those of such a head.
+    """
+    metadata = metadata or {}
+    groups: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, shape in enumerate(shapes):
+        if len(shape) not in (2, 3) or shape[-1] not in (1, 4, 10):
+            raise ValueError(f"output {index} has shape {shape}")
+        groups[shape[-2]][shape[-1]].append(index)
+    counts = {(len(group[1]), len(group[4]), len(group[10])) for group in groups.values()}
+    if len(counts) != 1 or not counts <= {(1, 1, 0), (1, 1, 1), (2, 1, 0), (2, 1, 1)}:
+        raise ValueError(f"outputs have shapes {', '.join(map(str, shapes))}")
+    ((scores, _, landmarks),) = counts
+    rows = sorted(groups, reverse=True)
+    strides = metadata.get("strides") or [_stride(count, width, height) for count in rows]
+    family, normalization = input_of(scores, metadata)
+    cells = [(height // stride) * (width // stride) for stride in strides]
+    anchors = {count / cell for count, cell in zip(rows, cells, strict=True)}
+    if len(anchors) != 1 or not min(anchors).is_integer() or min(anchors) < 1:
+        raise ValueError(f"its strides {strides} have {rows} rows, not one number of anchors a cell")
+    levels = list[RowLevel | MapLevel]()
+    for stride, group in zip(strides, (groups[count] for count in rows), strict=True):
+        indices = (*group[4], *group[10], *group[1])
+        if places:
+            levels.append(_map_level(stride, [places[i] for i in indices]))
+        else:
+            levels.append(RowLevel(stride, int(min(anchors)), indices))
+    return Head(family, tuple(levels), scores, bool(landmarks), normalization)
+
+
+def input_of(scores: int, metadata: Mapping[str, Any]) -> tuple[Family, Normalization]:
+    """The family of a head with so many scores a row, and the normalisation of its input, see :func:`recognise`.
+
+    Raises:
+        ValueError: no such family.
+    """
+    family: Family = metadata.get("layout") or ("scrfd" if scores == 1 else "yunet")
+    if family not in _NORMALIZATION:
+        raise ValueError(f"its layout is {family!r}")
+    if "mean" not in metadata:
+        return family, _NORMALIZATION[family]
+    return family, Normalization(tuple(metadata["mean"]), tuple(metadata["std"]), bool(metadata["to_rgb"]))
+
+
+@lru_cache(maxsize=64)
+def _cells(stride: int, rows: int, anchors: int, width: int) -> NDArray[np.float32]:
+    """(rows, 3): column and line of the cell of each anchor, and the stride."""
+    y, x = np.divmod(np.arange(rows) // anchors, width // stride)
+    return np.stack([x, y, np.full(rows, stride)], axis=1).astype(np.float32)
+
+
+def _map_level(stride: int, places: Sequence[Place]) -> MapLevel:
+    """The level whose boxes, landmarks and scores lie in these ``places`` of one map."""
+    maps, anchors = {place.map for place in places}, {place.anchors for place in places}
+    if len(maps) != 1 or len(anchors) != 1:
+        raise ValueError(f"the outputs of stride {stride} lie in {len(maps)} maps")
+    channels = (
+        tuple(place.first + anchor * place.values + i for place in places for i in range(place.values))
+        for anchor in range(*anchors)
+    )
+    return MapLevel(stride, maps.pop(), tuple(channels))
+
+
+def _stride(rows: int, width: int, height: int) -> int:
+    """The smallest stride whose cells hold a whole number of anchors."""
+    for stride in _STRIDES:
+        cells = (height // stride) * (width // stride)
+        if cells and rows % cells == 0 and 0 < rows // cells <= _MAX_ANCHORS:
+            return stride
+    raise ValueError(f"{rows} rows fit no stride of {_STRIDES} for an input of {width} x {height}")
