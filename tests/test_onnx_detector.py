@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from facedet_mm import Detector, FaceDetError, Faces, build_detector
 from facedet_mm.detectors.base import NetworkInput
-from facedet_mm.detectors.decode import decode, to_faces
+from facedet_mm.detectors.decode import decode, faces_of_picture, to_faces
 from facedet_mm.detectors.heads import Place, recognise
 from facedet_mm.detectors.letterbox import Letterbox, Normalization, Workspace, fit, make_blob
 from facedet_mm.detectors.onnx import OnnxDetector
@@ -251,6 +251,10 @@ class TestDecoding:
         outputs = random_outputs("scrfd", 96, 64, 2)[:6]
         head = recognise([o.shape for o in outputs], 96, 64)
         assert to_faces(head, outputs, fit(96, 64, (96, 64)), 0.5, 0.4).landmarks is None
+        outputs = random_outputs("yunet", 96, 64, 1)[:9]
+        head = recognise([o.shape for o in outputs], 96, 64)
+        assert (head.family, head.scores, head.landmarks) == ("yunet", 2, False)
+        assert to_faces(head, outputs, fit(96, 64, (96, 64)), 0.5, 0.4).landmarks is None
 
     @pytest.mark.parametrize(
         "shapes",
@@ -282,6 +286,15 @@ class TestDecoding:
         assert len(faces) > 0
         assert all(np.isfinite(column).all() for column in (faces.boxes, faces.scores, faces.landmarks))
         assert faces.scores.max() <= 1
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_a_face_with_one_broken_landmark_is_left_out(self, value: float) -> None:
+        boxes = np.array([[0, 0, 9, 9], [20, 20, 40, 40]], np.float32)
+        landmarks = np.ones((2, 5, 2), np.float32)
+        landmarks[0, 3, 1] = value
+        box = fit(64, 64, 64)
+        faces = faces_of_picture(boxes, np.array([0.9, 0.8], np.float32), landmarks, box, 0.4)
+        assert faces.boxes.tolist() == [[20, 20, 40, 40]]
 
     def test_boxes_are_clipped_to_the_picture_and_landmarks_are_not(self) -> None:
         outputs = [np.zeros((rows * 2, d), np.float32) for d in (1, 4, 10) for rows in (64, 16, 4)]
@@ -388,6 +401,46 @@ class TestDetection:
         detector.score_thr = 0.9
         assert len(everything) > len(without_duplicates) > len(detector.detect(solvay)) > 0
         assert detector.detect(solvay).scores.min() > 0.9
+
+
+class TestFixedBatches:
+    @pytest.mark.parametrize("rewritten", [False, True])
+    def test_a_file_of_so_many_pictures_gets_as_many(
+        self, tmp_path: Path, solvay: np.ndarray, rewritten: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = onnx.load(YUNET)
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+        onnx.save(model, tmp_path / "three.onnx")
+        if not rewritten:
+            monkeypatch.setattr("facedet_mm.detectors.onnx.rewrite", lambda *_, **__: None)
+        detector = OnnxDetector(tmp_path / "three.onnx")
+        pictures = [solvay[: 900 + 300 * i] for i in range(4)]
+        found = detector.detect_batch(pictures)
+        assert sum(map(len, found)) > 60
+        for faces, picture in zip(found, pictures, strict=True):
+            assert same(faces, detector.detect(picture), pixels=1e-3)
+            assert same(faces, OnnxDetector(YUNET).detect(picture), pixels=1e-3)
+
+    def test_one_whose_outputs_cannot_be_told_apart_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = onnx.load(YUNET)
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+        for output in model.graph.output:
+            values = output.type.tensor_type.shape.dim[-1].dim_value
+            shape = onnx.numpy_helper.from_array(np.array([-1, values]), f"{output.name}.flat")
+            model.graph.initializer.append(shape)
+            model.graph.node.append(
+                onnx.helper.make_node("Reshape", [output.name, shape.name], [f"{output.name}.rows"])
+            )
+            output.name = f"{output.name}.rows"
+            del output.type.tensor_type.shape.dim[0]
+        onnx.save(model, tmp_path / "two.onnx")
+        monkeypatch.setattr("facedet_mm.detectors.onnx.rewrite", lambda *_, **__: None)
+        with pytest.raises(
+            ModelError, match=r"two\.onnx takes 2 pictures at a time, but its outputs have no batch axis"
+        ):
+            OnnxDetector(tmp_path / "two.onnx")
 
 
 class TestScrfdFiles:
@@ -642,4 +695,4 @@ def test_a_cpu_gets_no_more_pixels_at_a_time_than_are_faster_together(size: int,
 def test_what_is_no_cpu_gets_whole_batches() -> None:
     network = NetworkInput("a", YUNET_NORMALIZATION)
     assert [network.batch_of((side, side)) for side in (320, 2000)] == [8, 8]
-    assert replace(network, batches=False).batch_of((320, 320)) == 1
+    assert [replace(network, batch=batch).batch_of((320, 320)) for batch in (1, 16)] == [1, 16]

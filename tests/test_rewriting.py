@@ -141,6 +141,12 @@ def test_what_gains_nothing_or_differs_stays(model: ModelProto) -> None:
     assert model.SerializeToString(deterministic=True) == before
 
 
+def test_one_branch_with_an_activation_keeps_all_apart() -> None:
+    model = heads(4, 4, 4)
+    node_of(model, "out1").op_type = "Relu"
+    assert not fuse_heads(model)
+
+
 def test_only_those_that_are_alike_are_fused() -> None:
     assert_fused(plain(*({"channels": c, "inside": 8, "kernel": k} for c, k in ((4, 1), (2, 3), (5, 1), (3, 3)))), 2)
 
@@ -386,6 +392,10 @@ def test_what_is_more_than_rows_of_a_head_stays(changed: Any) -> None:
     model = head(("score", "box", "marks"), factor=1.7)
     changed(model)
     assert not places_of(model)
+
+
+def test_a_head_of_which_one_level_lacks_boxes_stays() -> None:
+    assert not places_of(head(("score", "box"), ("score", "marks")))
 
 
 def test_scores_without_a_sigmoid_stay() -> None:

@@ -79,20 +79,20 @@ class NetworkInput:
         normalization: of the pixels.
         divisor: both sides are multiples of it.
         fixed_size: (width, height) where it takes no other.
-        batches: whether it takes more than one view at a time.
-        batch_pixels: more than so many at a time take longer than one after the other.
+        batch: how many views it takes at a time, ``None`` is any number.
+        batch_pixels: more pixels than so many at a time take longer than one view after the other.
     """
 
     name: str
     normalization: Normalization
     divisor: int = 32
     fixed_size: tuple[int, int] | None = None
-    batches: bool = True
+    batch: int | None = None
     batch_pixels: float = math.inf
 
     def batch_of(self, canvas: tuple[int, int]) -> int:
-        """How many views of (width, height) it takes at a time."""
-        return max(1, int(min(_BATCH, self.batch_pixels // (canvas[0] * canvas[1])))) if self.batches else 1
+        """How many views of (width, height) it gets at a time."""
+        return self.batch or max(1, int(min(_BATCH, self.batch_pixels // (canvas[0] * canvas[1]))))
 
 
 class LetterboxDetector(ABC):

@@ -100,14 +100,19 @@ class SessionDetector(LetterboxDetector):
         self._metadata = _metadata(session)
         self._head = _recognise(session, fixed_size, self._metadata, probe)
         self._padding = padding_of(self._head.normalization)
-        decoded = isinstance(self._head, DecodedHead)
+        by_picture = (
+            isinstance(self._head, DecodedHead)
+            or bool(session.places)
+            or all(len(shape) == 3 for shape in session.output_shapes)
+        )
+        if not by_picture and batch not in (None, 1):
+            raise ModelError(f"{session.path} takes {batch} pictures at a time, but its outputs have no batch axis")
         network = NetworkInput(
             str(session.path),
             self._head.normalization,
             self._head.divisor,
             fixed_size,
-            batches=batch is None
-            and (decoded or bool(session.places) or all(len(shape) == 3 for shape in session.output_shapes)),
+            batch=batch if by_picture else 1,
             batch_pixels=CPU_BATCH_PIXELS if session.on_cpu else math.inf,
         )
         super().__init__(network, score_thr, iou_thr, input_size, max_faces, tiles)
@@ -119,8 +124,10 @@ class SessionDetector(LetterboxDetector):
         return make_blob(images, boxes, self._network.normalization, self._workspace, interleaved=interleaved)
 
     def _find(self, blob: NDArray[Any], boxes: Sequence[Letterbox]) -> Iterable[Faces]:
+        if missing := (self._network.batch or len(boxes)) - len(boxes):
+            blob = np.concatenate([blob, np.zeros((missing, *blob.shape[1:]), blob.dtype)])
         if isinstance(self._head, DecodedHead):
-            outputs = self._run_nms(blob, boxes)
+            outputs = self._run_nms(blob, [*boxes, *[boxes[-1]] * missing])
             for i, box in enumerate(boxes):
                 of_view = [output[i] for output in outputs]
                 yield select_faces(self._head, of_view, box, self.score_thr, self.iou_thr)
@@ -178,23 +185,24 @@ def _recognise(
     session: Session, fixed_size: tuple[int, int] | None, metadata: Mapping[str, Any], probe: tuple[int, int]
 ) -> Head | DecodedHead:
     width, height = fixed_size or probe
+    batch = session.input_shape[0] or 1
     shapes = [tuple(d for d in shape if d is not None) for shape in session.output_shapes]
     try:
         if session.places:
-            maps = session.run(_blank(session, width, height))
+            maps = session.run(_blank(session, batch, width, height))
             shapes = [place.shape(maps) for place in session.places]
             return recognise(shapes, width, height, metadata, session.places)
         if decoded := recognise_decoded(session.output_shapes, metadata):
             return decoded
         # A file with a free input may still declare the output sizes of the input it was exported with.
         if not (fixed_size and all(len(s) == len(t) for s, t in zip(shapes, session.output_shapes, strict=True))):
-            shapes = [output.shape for output in session.run(_blank(session, width, height))]
+            shapes = [output.shape for output in session.run(_blank(session, batch, width, height))]
         return recognise(shapes, width, height, metadata)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{session.path} is no face detector that is known: {error}; {EXPECTED}") from error
 
 
-def _blank(session: Session, width: int, height: int) -> NDArray[Any]:
+def _blank(session: Session, batch: int, width: int, height: int) -> NDArray[Any]:
     if _takes_pixels(session):
-        return np.zeros((1, height, width, 3), np.uint8)
-    return np.zeros((1, height, width, 3) if session.interleaved else (1, 3, height, width), np.float32)
+        return np.zeros((batch, height, width, 3), np.uint8)
+    return np.zeros((batch, height, width, 3) if session.interleaved else (batch, 3, height, width), np.float32)
