@@ -26,8 +26,8 @@ InputSizes: TypeAlias = InputSize | list[InputSize]
 """One :data:`InputSize`, or a list of them: all are run and their faces merged."""
 
 _BATCH = 8
-CPU_BATCH_PIXELS = 2 * 640 * 640
-"""As ``NetworkInput.batch_pixels``: what two or more large views hold between layers outgrows the caches."""
+CPU_BATCH_PIXELS = 640 * 640
+"""As ``NetworkInput.batch_pixels``: what more hold between layers outgrows the caches."""
 
 
 class Detector(Protocol):
