@@ -204,9 +204,12 @@ def test_onnx_runtime_finds_the_faces_and_landmarks_that_the_published_file_give
         n = int((expected.scores > 0.1).sum())
         assert n == (found.scores > 0.1).sum() > count
         assert found.landmarks is not None
-        np.testing.assert_allclose(found.scores[:n], expected.scores[:n], atol=1e-4)
-        np.testing.assert_allclose(found.boxes[:n], expected.boxes[:n], atol=0.05)
-        np.testing.assert_allclose(found.landmarks[:n], expected.landmarks[:n], atol=0.05)
+        # faces of all but equal scores may come in another order on another CPU
+        same = np.abs(found.boxes[:n, None] - expected.boxes[:n]).max(2).argmin(0)
+        assert sorted(same) == list(range(n))
+        np.testing.assert_allclose(found.scores[same], expected.scores[:n], atol=1e-4)
+        np.testing.assert_allclose(found.boxes[same], expected.boxes[:n], atol=0.05)
+        np.testing.assert_allclose(found.landmarks[same], expected.landmarks[:n], atol=0.05)
 
 
 def test_the_differences_from_pytorch_are_small_and_told(static, dynamic):

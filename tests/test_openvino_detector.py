@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,6 +55,22 @@ def test_a_batch_and_threads_give_what_one_call_gives(solvay: np.ndarray) -> Non
     for faces, batched, expected in zip(threaded, detector.detect_batch(pictures), alone, strict=True):
         assert np.array_equal(faces.boxes, expected.boxes)
         assert np.allclose(batched.boxes, expected.boxes, atol=0.05)
+
+
+def test_a_signal_does_not_kill_a_process_whose_detectors_are_gone() -> None:
+    code = f"""
+import gc, signal
+from facedet_mm.detectors.openvino import OpenVinoDetector
+first, second = (OpenVinoDetector({str(YUNET)!r}) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("still here"))
+signal.raise_signal(signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr
 
 
 def test_build_detector_takes_it_for_the_device_openvino() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ class OpenVinoSession:
         check_file(path)
         self.path = path
         self.on_cpu = device.partition(":")[0].lower() == "cpu"
-        core = ov.Core()
+        core = _core()
         if device.partition(":")[0].upper() not in {
             name.partition(".")[0] for name in [*core.available_devices, "AUTO"]
         }:
@@ -116,6 +117,16 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise ModelError(f"{self.path} fails on a {input_size_of(blob)} input: {error}; {EXPECTED}") from error
         return [result[i] for i in range(len(self.output_shapes))]
+
+
+@functools.cache
+def _core() -> ov.Core:
+    """The one core of the process.
+
+    Each one makes a stack for signals, and puts the one before back when it goes. If the older of two goes first, that
+    one is no longer there, and the next signal (Ctrl-C, a child that ends) kills the process. Seen in OpenVINO 2026.4.
+    """
+    return ov.Core()
 
 
 def _checked(precision: Precision, core: ov.Core, device: str) -> Precision:
