@@ -123,11 +123,7 @@ def test_the_precision_is_a_choice_of_the_devices_that_have_one(solvay: np.ndarr
 def test_a_precision_that_the_cpu_lacks_is_an_error(monkeypatch) -> None:
     from facedet_mm.detectors import openvino
 
-    class Core(openvino.ov.Core):
-        def get_property(self, *_: object) -> list[str]:
-            return ["FP32", "INT8"]
-
-    monkeypatch.setattr(openvino.ov, "Core", Core)
+    monkeypatch.setattr(openvino.ov.Core, "get_property", lambda *_: ["FP32", "INT8"])
     with pytest.raises(ModelError, match="OpenVINO's 'cpu' here has no bf16; it has fp32"):
         OpenVinoDetector(YUNET, precision="bf16")
     assert len(OpenVinoDetector(YUNET, precision="fp32").detect(read_image(asset_path("solvay_1927.jpg")))) == 30
