@@ -94,6 +94,8 @@ class OpenVinoSession:
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if precision:
             options["INFERENCE_PRECISION_HINT"] = _checked(precision, core, device).replace("fp", "f")
+        if self.on_cpu and precision != "fp32" and "BF16" in _capabilities(core, device):
+            _keep_edges(model)
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
@@ -135,11 +137,38 @@ def _checked(precision: Precision, core: ov.Core, device: str) -> Precision:
         raise ModelError(f"precision must be one of {', '.join(_CAPABILITIES)} or None in OpenVINO, not {precision!r}")
     if device.partition(":")[0] == "auto":  # of which nobody knows yet what it will be
         return precision
-    there = core.get_property(device.upper().replace(":", "."), "OPTIMIZATION_CAPABILITIES")
+    there = _capabilities(core, device)
     if _CAPABILITIES[precision] not in there:
         known = ", ".join(name for name, capability in _CAPABILITIES.items() if capability in there)
         raise ModelError(f"OpenVINO's {device!r} here has no {precision}; it has {known}")
     return precision
+
+
+def _capabilities(core: ov.Core, device: str) -> list[str]:
+    names: list[str] = core.get_property(device.upper().replace(":", "."), "OPTIMIZATION_CAPABILITIES")
+    return names
+
+
+def _keep_edges(model: ov.Model) -> None:
+    """Gives the first depthwise convolution weights of 16 bits in bfloat16, which has 8: as a sum of two convolutions.
+
+    Its filters look for edges: large weights that add up to nearly nothing, on values that hardly differ. Rounded, they
+    add up to something else. At 640 on a CPU with AMX this takes the Hard AP of scrfd_0.5g_kps from 66.86 to 67.01 and
+    that of YuNet from 66.55 to 66.75 (float32: 67.01 and 66.78), in 6 % more time.
+    """
+    node = next((op for op in model.get_ordered_ops() if op.get_type_name() == "GroupConvolution"), None)
+    source = node.input_value(1).get_node() if node else None
+    if source and source.get_type_name() == "Reshape":
+        source = source.input_value(0).get_node()
+    if not node or not source or source.get_type_name() != "Constant" or source.get_element_type() != ov.Type.f32:
+        return
+    weights = source.data.reshape(node.get_input_shape(1))
+    first = (weights.view(np.uint32) & 0xFFFF0000).view(np.float32)  # exact in bfloat16
+    users = node.output(0).get_target_inputs()
+    places = [node.get_attributes()[name] for name in ("strides", "pads_begin", "pads_end", "dilations")]
+    parts = [ov.opset13.group_convolution(node.input_value(0), part, *places) for part in (first, weights - first)]
+    for user in users:
+        user.replace_source_output(ov.opset13.add(*parts).output(0))
 
 
 def _sides(port: Any) -> tuple[int | None, ...]:
