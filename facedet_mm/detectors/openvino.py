@@ -94,7 +94,7 @@ class OpenVinoSession:
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if precision:
             options["INFERENCE_PRECISION_HINT"] = _checked(precision, core, device).replace("fp", "f")
-        if self.on_cpu and precision != "fp32" and "BF16" in _capabilities(core, device):
+        if self.on_cpu and precision in (None, "bf16") and "BF16" in _capabilities(core, device):
             _keep_edges(model)
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
@@ -167,8 +167,9 @@ def _keep_edges(model: ov.Model) -> None:
     users = node.output(0).get_target_inputs()
     places = [node.get_attributes()[name] for name in ("strides", "pads_begin", "pads_end", "dilations")]
     parts = [ov.opset13.group_convolution(node.input_value(0), part, *places) for part in (first, weights - first)]
+    whole = ov.opset13.add(*parts).output(0)
     for user in users:
-        user.replace_source_output(ov.opset13.add(*parts).output(0))
+        user.replace_source_output(whole)
 
 
 def _sides(port: Any) -> tuple[int | None, ...]:
