@@ -13,7 +13,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 # hadolint ignore=DL3013
-RUN --mount=type=bind,target=/src,rw pip install --no-cache-dir '/src[openvino,video]'
+RUN --mount=type=bind,target=/src,rw pip install --no-cache-dir '/src[openvino]'
 
 RUN useradd --uid 10001 facedet && install -d -m 1777 /cache /work
 ENV FACEDET_HOME=/cache

@@ -29,7 +29,7 @@ lint: $(VENV)/.train
 $(VENV)/.core: pyproject.toml | python
 	@echo "facedet-mm: setting up $(VENV) with the runtime"
 	@$(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
-	@$(PIP) --editable ".[video]"
+	@$(PIP) --editable .
 	@touch $@
 
 # mmcv is compiled against the torch that is installed, hence the order and --no-build-isolation

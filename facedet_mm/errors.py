@@ -19,7 +19,7 @@ class FaceDetError(Exception):
 
 
 class ImageError(FaceDetError):
-    """A picture is missing, unreadable, truncated or not a picture."""
+    """An image is missing, unreadable, truncated or not an image."""
 
 
 class ModelError(FaceDetError):

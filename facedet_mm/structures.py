@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facedet_mm.errors import FaceDetError
-from facedet_mm.features import missing_dependency
+from facedet_mm.system.dependencies import missing_dependency
 
 if TYPE_CHECKING:
     import supervision
@@ -19,18 +19,22 @@ if TYPE_CHECKING:
 __all__ = ["LANDMARK_NAMES", "Faces"]
 
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
-"""Order of the five landmarks, left and right as seen in the picture."""
+"""Order of the five landmarks, left and right as seen in the image."""
+
+
+_COCO_VISIBLE = 2
+"""COCO's visibility flag of a keypoint that is labeled and visible."""
 
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """N faces of one picture, as immutable columns.
+    """N faces of one image, as immutable columns.
 
     Indexing gives faces again: an int one face, a slice, an index array or a mask several; iterating gives them
     one by one.
 
     Attributes:
-        boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of the picture.
+        boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of the image.
         scores: (N,) float32 in [0, 1].
         landmarks: (N, 5, 2) float32, x y in pixels, in the order of :data:`LANDMARK_NAMES`; ``None`` when
             the model has none.
@@ -80,7 +84,7 @@ class Faces:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Faces]) -> Faces:
-        """Joins faces of one picture; an optional column survives only when all parts have it.
+        """Joins faces of one image; an optional column survives only when all parts have it.
 
         Example:
             >>> Faces.concatenate([Faces([[0, 0, 8, 8]], [0.3]), Faces([[1, 1, 9, 9]], [0.7])]).boxes.tolist()
@@ -127,7 +131,7 @@ class Faces:
         return f"Faces({len(self)}{''.join(f', {name}' for name in columns)})"
 
     def scale(self, sx: float, sy: float) -> Faces:
-        """The same faces in a picture resized by ``sx`` horizontally and ``sy`` vertically.
+        """The same faces in an image resized by ``sx`` horizontally and ``sy`` vertically.
 
         Example:
             >>> Faces([[10, 20, 30, 50]], [0.9]).scale(2, 0.5).boxes.tolist()
@@ -142,17 +146,17 @@ class Faces:
         )
 
     def crop(self, image: NDArray[np.uint8], margin: float = 0.0) -> list[NDArray[np.uint8]]:
-        """A copy of the pixels of each face, clipped at the picture's edges.
+        """A copy of the pixels of each face, clipped at the image's edges.
 
         Args:
-            image: uint8 BGR (H, W, 3), grey or BGRA: the picture that the faces are in.
+            image: uint8 BGR (H, W, 3), gray or BGRA: the image that the faces are in.
             margin: what to add on each side, as a fraction of the face's width and height.
 
         Returns:
-            N pictures, (h, w, 3) uint8, BGR; of shape (0, 0, 3) for a box without area in the picture.
+            N images, (h, w, 3) uint8, BGR; of shape (0, 0, 3) for a box without area in the image.
 
         Raises:
-            ImageError: ``image`` is no uint8 picture.
+            ImageError: ``image`` is no uint8 image.
             FaceDetError: ``margin`` is negative or not finite.
 
         Example:
@@ -160,7 +164,7 @@ class Faces:
             >>> [crop.shape for crop in Faces([[10, 10, 30, 50]], [0.9]).crop(image, margin=0.25)]
             [(60, 30, 3)]
         """
-        from facedet_mm.alignment import crop_faces
+        from facedet_mm.imaging.alignment import crop_faces
 
         return crop_faces(image, self.boxes, margin)
 
@@ -168,14 +172,14 @@ class Faces:
         """Crops with eyes, nose and mouth where face recognition models expect them (ArcFace's five points).
 
         Args:
-            image: uint8 BGR (H, W, 3), grey or BGRA: the picture that the faces are in.
+            image: uint8 BGR (H, W, 3), gray or BGRA: the image that the faces are in.
             size: side of the crops in pixels.
 
         Returns:
-            (N, size, size, 3) uint8, BGR; black outside the picture.
+            (N, size, size, 3) uint8, BGR; black outside the image.
 
         Raises:
-            ImageError: ``image`` is no uint8 picture.
+            ImageError: ``image`` is no uint8 image.
             FaceDetError: the faces have no landmarks, or ``size`` is no whole number from 1 to 8192.
 
         Example:
@@ -184,12 +188,12 @@ class Faces:
             >>> Faces([[30, 20, 70, 80]], [0.9], [points]).align(image).shape
             (1, 112, 112, 3)
         """
-        from facedet_mm.alignment import align_faces
+        from facedet_mm.imaging.alignment import align_faces
 
         landmarks = self.landmarks
         if landmarks is None:
             if len(self):
-                raise FaceDetError(_no_landmarks())
+                raise FaceDetError("aligning needs landmarks; facedet models list shows which models give them")
             landmarks = np.zeros((0, len(LANDMARK_NAMES), 2), np.float32)
         return align_faces(image, landmarks, size)
 
@@ -231,7 +235,7 @@ class Faces:
         """A COCO dict a face, good as a detection result and as an annotation.
 
         Args:
-            image_id: the picture's id in the COCO file.
+            image_id: the image's id in the COCO file.
             first_id: id of the first face; the others count on from there.
 
         Returns:
@@ -243,9 +247,23 @@ class Faces:
             >>> Faces([[10, 20, 30, 50]], [0.9]).to_coco(image_id=7)[0]["bbox"]
             [10.0, 20.0, 20.0, 30.0]
         """
-        from facedet_mm.formats import coco_annotations
-
-        return coco_annotations(self, image_id, first_id)
+        corners = self.boxes.astype(np.float64)
+        boxes = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+        columns: dict[str, list[Any]] = {
+            "bbox": boxes.round(2).tolist(),
+            "area": (boxes[:, 2] * boxes[:, 3]).round(2).tolist(),
+            "score": self.scores.astype(np.float64).round(6).tolist(),
+        }
+        if self.landmarks is not None:
+            points = np.full((len(self), len(LANDMARK_NAMES), 3), _COCO_VISIBLE, np.float64)
+            points[..., :2] = self.landmarks.astype(np.float64).round(2)
+            columns["keypoints"] = points.reshape(len(self), 3 * len(LANDMARK_NAMES)).tolist()
+            columns["num_keypoints"] = [len(LANDMARK_NAMES)] * len(self)
+        if self.track_ids is not None:
+            columns["track_id"] = self.track_ids.tolist()
+        common = {"image_id": image_id, "category_id": 1, "iscrowd": 0}
+        rows = zip(*columns.values(), strict=True)
+        return [{"id": i, **common, **dict(zip(columns, row, strict=True))} for i, row in enumerate(rows, first_id)]
 
     def to_supervision(self) -> supervision.Detections:
         """The same faces as ``supervision.Detections``, for its annotators, zones and counters.
@@ -294,13 +312,6 @@ class Faces:
             detections.data.get("landmarks"),
             detections.tracker_id,
         )
-
-
-def _no_landmarks() -> str:
-    from facedet_mm.zoo import MODELS
-
-    able = ", ".join(name for name, model in MODELS.items() if model.landmarks)
-    return f"these faces have no landmarks, which aligning needs; models that give them: {able}"
 
 
 def _column(value: ArrayLike, dtype: Any, tail: tuple[int, ...], name: str, n: int | None) -> NDArray[Any]:

@@ -20,7 +20,7 @@ DATA = Path(os.environ.get("FACEDET_TEST_DATA", ROOT.parent / "shared" / "data")
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real weights, pictures and annotations; the test is skipped where it is missing."""
+    """The folder of real weights, images and annotations; the test is skipped where it is missing."""
     if not DATA.is_dir():
         pytest.skip(f"NEEDS REAL DATA: {DATA} is missing (set FACEDET_TEST_DATA to its place)")
     return DATA
@@ -28,15 +28,16 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def average_precision(data: Path) -> Callable[[Detector], dict[str, float]]:
-    """The easy, medium and hard AP in percent of what a detector finds in the 404 pictures of WIDER FACE val."""
-    from facedet_mm.evaluation import Predictions, evaluate, read_ground_truth
+    """The easy, medium and hard AP in percent of what a detector finds in the 404 images of WIDER FACE val."""
+    from facedet_mm.datasets import Predictions, read_ground_truth
+    from facedet_mm.evaluation import evaluate
 
-    pictures = sorted((data / "wider/WIDER_val/images").glob("*/*.jpg"))
-    assert len(pictures) == 404
+    images = sorted((data / "wider/WIDER_val/images").glob("*/*.jpg"))
+    assert len(images) == 404
     ground_truth = read_ground_truth(data / "wider/subset/ground_truth")
 
     def measure(detector: Detector) -> dict[str, float]:
-        found = ((str(path), detector.detect(path)) for path in pictures)
+        found = ((str(path), detector.detect(path)) for path in images)
         predictions = Predictions.from_images((name, faces.boxes, faces.scores) for name, faces in found)
         return {name: 100 * ap for name, ap in evaluate(predictions, ground_truth).ap.items()}
 

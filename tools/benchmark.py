@@ -1,11 +1,11 @@
 """Time of detection: next to the other Python packages, and of models in all backends of this machine.
 
-``runtime``: the same pictures and weights for each package in a process of its own; they take turns, a few pictures
-each, so that other load on the machine meets all alike. The best of a few calls counts for each picture. The bare
+``runtime``: the same images and weights for each package in a process of its own; they take turns, a few images
+each, so that other load on the machine meets all alike. The best of a few calls counts for each image. The bare
 run is ONNX Runtime's on an input that is ready.
 
 ``backends``: each model in each library, device and precision that this machine has, at each size and batch, in a
-process of its own: times from decoded pictures to faces, memory, AP if annotations are given, a plot of both.
+process of its own: times from decoded images to faces, memory, AP if annotations are given, a plot of both.
 
 Example:
     python tools/benchmark.py runtime --model scrfd_500m_bnkps.onnx --images WIDER_val/images \\
@@ -33,15 +33,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from facedet_mm.benchmark.backends import Job, backends_for, measure_job
+from facedet_mm.benchmark.robustness import find_images
 from facedet_mm.cli import guard
 from facedet_mm.cli.arguments import positive
+from facedet_mm.datasets.ground_truth import SETTINGS, read_ground_truth
 from facedet_mm.errors import FaceDetError
-from facedet_mm.evaluation.backends import Job, backends_for, measure_job
-from facedet_mm.evaluation.ground_truth import SETTINGS, read_ground_truth
-from facedet_mm.evaluation.plots import check_plot, plot_speed
-from facedet_mm.evaluation.robustness import find_pictures
-from facedet_mm.files import write_text
-from facedet_mm.images import write_image
+from facedet_mm.io.images import write_image
+from facedet_mm.report.plots import check_plot, plot_speed
+from facedet_mm.system.files import write_text
 from facedet_mm.video.sources import open_source
 from facedet_mm.zoo import asset_path
 
@@ -49,16 +49,16 @@ WORKER = Path(__file__).parent / "analysis" / "runtime_worker.py"
 PEERS = {"insightface": "insightface==2.1", "uniface": "uniface==4.2.1", "opencv": "opencv-python>=4.9"}
 HEADER = """\
 | model                    | backend      | device   | precision | size | batch | mean ms |  p50 ms |  p99 ms \
-| pictures/s |     MB | GPU MB |   easy | medium |   hard |
+| images/s |     MB | GPU MB |   easy | medium |   hard |
 |--------------------------|--------------|----------|-----------|-----:|------:|--------:|--------:|--------:\
 |-----------:|-------:|-------:|-------:|-------:|-------:|"""
-PICTURES_IN_TURN = 16
-"""Pictures that a backend is timed on, in turn."""
+IMAGES_IN_TURN = 16
+"""Images that a backend is timed on, in turn."""
 TURN = 8
-"""Pictures that a process works on before the next process does: long enough for its caches to warm up."""
+"""Images that a process works on before the next process does: long enough for its caches to warm up."""
 REST = 0.1
 """Seconds between two turns: ONNX Runtime's threads spin for 0.05 s after a run and would slow down who is next."""
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
 def main() -> int:
@@ -67,7 +67,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     runtime = commands.add_parser("runtime", help="next to the other Python packages")
     runtime.add_argument("--model", type=Path, default=asset_path("yunet_n_dynamic.onnx"), help="an .onnx file")
-    runtime.add_argument("--images", type=Path, required=True, help="a folder of pictures, or a video")
+    runtime.add_argument("--images", type=Path, required=True, help="a folder of images, or a video")
     runtime.add_argument("--peers", nargs="*", choices=PEERS, default=[], help="packages to run beside ours")
     runtime.add_argument(
         "--peers-env", type=Path, default=Path("outputs/peers"), help="where they are installed (%(default)s)"
@@ -78,16 +78,16 @@ def main() -> int:
     runtime.add_argument(
         "--threads", type=positive, help="of each package's network and OpenCV (default: its own choice)"
     )
-    runtime.add_argument("--limit", type=int, default=404, help="pictures, evenly chosen (%(default)s)")
-    runtime.add_argument("--repeats", type=int, default=3, help="calls for each picture; the best counts (3)")
+    runtime.add_argument("--limit", type=int, default=404, help="images, evenly chosen (%(default)s)")
+    runtime.add_argument("--repeats", type=int, default=3, help="calls for each image; the best counts (3)")
     runtime.add_argument("--json", type=Path, help="write the times here")
     runtime.set_defaults(run=run_runtime)
     backends = commands.add_parser("backends", help="all libraries, devices and precisions of this machine")
     backends.add_argument("models", type=Path, nargs="+", metavar="MODEL", help=".onnx files, or one checkpoint")
     backends.add_argument("--config", help="of the checkpoint, or its name in the zoo")
     backends.add_argument("--sizes", nargs="+", type=positive, default=[320, 480, 640, 960], help="(%(default)s)")
-    backends.add_argument("--batches", nargs="+", type=positive, default=[1, 8], help="pictures a call (1 8)")
-    backends.add_argument("--images", type=Path, help="a folder of pictures (default: one of 29 faces)")
+    backends.add_argument("--batches", nargs="+", type=positive, default=[1, 8], help="images a call (1 8)")
+    backends.add_argument("--images", type=Path, help="a folder of images (default: one of 29 faces)")
     backends.add_argument("--annotations", type=Path, metavar="GT_DIR", help="their WIDER FACE ground truth, for AP")
     backends.add_argument("--only", nargs="+", default=[], metavar="WORD", help="backends with one of these: openvino")
     backends.add_argument("--seconds", type=float, default=3.0, help="for each line of the table (%(default)s)")
@@ -120,9 +120,9 @@ def run_runtime(args: argparse.Namespace) -> int:
         python = install(args.peers, args.peers_env)
         jobs.update({peer: (python, dict(common, package=peer)) for peer in args.peers})
     with tempfile.TemporaryDirectory() as folder:
-        pictures = choose(args.images, args.limit, Path(folder))
-        times = race(jobs, pictures)
-    print_table(times, f"{len(pictures)} pictures, {args.model.name}, score above {args.score_thr}, milliseconds")
+        images = choose(args.images, args.limit, Path(folder))
+        times = race(jobs, images)
+    print_table(times, f"{len(images)} images, {args.model.name}, score above {args.score_thr}, milliseconds")
     if args.json:
         write_text(args.json, json.dumps(times))
     return 0
@@ -131,16 +131,16 @@ def run_runtime(args: argparse.Namespace) -> int:
 def run_backends(args: argparse.Namespace) -> int:
     """``benchmark.py backends``."""
     if args.annotations and not args.images:
-        raise FaceDetError("--annotations needs --images: the folder of its pictures")
+        raise FaceDetError("--annotations needs --images: the folder of its images")
     if args.plot:
         check_plot(args.plot)
         if not args.annotations:
             raise FaceDetError("--plot shows AP against time; it needs --annotations and --images")
     if args.annotations:  # tells what is wrong with them
-        find_pictures(args.images, read_ground_truth(args.annotations))
-    found = choose(args.images, PICTURES_IN_TURN, Path()) if args.images else [asset_path("solvay_1927.jpg")]
+        find_images(args.images, read_ground_truth(args.annotations))
+    found = choose(args.images, IMAGES_IN_TURN, Path()) if args.images else [asset_path("solvay_1927.jpg")]
     common = dict(
-        pictures=tuple(map(str, found)),
+        files=tuple(map(str, found)),
         seconds=args.seconds,
         threads=args.threads,
         annotations=args.annotations and str(args.annotations),
@@ -207,7 +207,7 @@ def as_line(row: dict[str, Any]) -> str:
     cells = (
         f"{row['model']:<24}", f"{row['backend']:<12}", f"{row['device']:<8}", f"{row['precision']:<9}",
         f"{row['size']:4}", f"{row['batch']:5}", f"{row['mean_ms']:7.2f}", f"{row['p50_ms']:7.2f}",
-        f"{row['p99_ms']:7.2f}", f"{row['pictures_per_second']:10.1f}", f"{number(row['memory_mb']):>6}",
+        f"{row['p99_ms']:7.2f}", f"{row['images_per_second']:10.1f}", f"{number(row['memory_mb']):>6}",
         f"{number(row['gpu_mb']):>6}", *aps,
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
@@ -231,22 +231,22 @@ def install(peers: list[str], folder: Path) -> Path:
 
 
 def choose(source: Path, limit: int, scratch: Path) -> list[Path]:
-    """``limit`` pictures, evenly chosen, of a folder or a video."""
+    """``limit`` images, evenly chosen, of a folder or a video."""
     if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in PICTURES)
+        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGES)
         if not found:
-            raise FaceDetError(f"--images {source}: no pictures in this folder")
+            raise FaceDetError(f"--images {source}: no images in this folder")
         return [found[i] for i in evenly(len(found), limit)]
-    pictures = []
+    images = []
     with open_source(source) as video:
         wanted = evenly(video.info.total_frames or 0, limit)
         for frame in video:
             if frame.number - 1 in wanted:
-                pictures.append(scratch / f"{frame.number:06d}.png")
-                write_image(pictures[-1], frame.image)
-    if not pictures:
+                images.append(scratch / f"{frame.number:06d}.png")
+                write_image(images[-1], frame.image)
+    if not images:
         raise FaceDetError(f"--images {source}: a video that doesn't say how long it is")
-    return pictures
+    return images
 
 
 def evenly(count: int, limit: int) -> list[int]:
@@ -254,8 +254,8 @@ def evenly(count: int, limit: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, limit).round().astype(int)).tolist() if count else []
 
 
-def race(jobs: dict[str, tuple[Any, dict[str, Any]]], pictures: list[Path]) -> dict[str, list[float]]:
-    """Milliseconds a picture for each job; the first turn warms up."""
+def race(jobs: dict[str, tuple[Any, dict[str, Any]]], images: list[Path]) -> dict[str, list[float]]:
+    """Milliseconds an image for each job; the first turn warms up."""
     workers = {}
     try:
         for name, (python, job) in jobs.items():
@@ -264,11 +264,11 @@ def race(jobs: dict[str, tuple[Any, dict[str, Any]]], pictures: list[Path]) -> d
             )
             ask(workers[name], json.dumps(job), name)
         times: dict[str, list[float]] = {name: [] for name in jobs}
-        turns = [pictures[i : i + TURN] for i in range(0, len(pictures), TURN)]
+        turns = [images[i : i + TURN] for i in range(0, len(images), TURN)]
         for number, turn in enumerate([turns[0], *tqdm(turns, disable=None)]):
             for name, worker in workers.items():
                 time.sleep(REST)
-                answers = json.loads(ask(worker, json.dumps([str(picture.resolve()) for picture in turn]), name))
+                answers = json.loads(ask(worker, json.dumps([str(image.resolve()) for image in turn]), name))
                 times[name] += answers if number else []
         return times
     finally:

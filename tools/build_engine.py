@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
-from facedet_mm.features import missing_dependency
+from facedet_mm.system.dependencies import missing_dependency
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     for name, text in (("min", "smallest"), ("opt", "the input to tune for"), ("max", "largest")):
         parser.add_argument(f"--{name}", type=_shape, metavar="BATCHxHEIGHTxWIDTH", help=text)
     parser.add_argument("--gpu", type=int, default=0, help="its number (default: %(default)s)")
-    parser.add_argument("--image", type=Path, help="picture to check with")
+    parser.add_argument("--image", type=Path, help="image to check with")
     args = parser.parse_args()
     given = (args.min, args.opt, args.max)
     if any(given) and not all(given):
@@ -44,7 +44,7 @@ def _build(args: argparse.Namespace) -> int:
     shapes = ShapeRange(args.min, args.opt, args.max) if args.min else None
     report = build_engine(args.model, args.precision, shapes, args.gpu, args.image, args.size)
     print(f"{report.path} ({report.precision}; {report.shapes}; {report.seconds:.1f} s)")
-    print(f"{report.faces} faces in the picture, as in ONNX Runtime; largest differences:")
+    print(f"{report.faces} faces in the image, as in ONNX Runtime; largest differences:")
     print(f"  scores {report.differences['scores']:.1e}, boxes {report.differences['boxes']:.2f} pixels")
     return 0
 

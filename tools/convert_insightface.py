@@ -1,7 +1,7 @@
 """Converts official SCRFD weights into a checkpoint for this project's configs, and checks the result.
 
 SRC is the authors' .pth (MMDetection 2.7 layout) or any published SCRFD .onnx; which of the eight models it is
-is recognised from the shapes. Source and result are run on a picture and the largest differences printed.
+is recognized from the shapes. Source and result are run on an image and the largest differences printed.
 
 Example:
     python tools/convert_insightface.py scrfd_500m_bnkps.pth scrfd_0.5g_kps.pth --reference scrfd_500m_bnkps.onnx
@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
-from facedet_mm.features import missing_dependency
-from facedet_mm.images import read_image
+from facedet_mm.io.images import read_image
+from facedet_mm.system.dependencies import missing_dependency
 from facedet_mm.zoo import asset_path
 
 
@@ -26,11 +26,11 @@ def main() -> int:
     parser.add_argument("src", type=Path, help="official weights, .pth or .onnx")
     parser.add_argument("dst", type=Path, help="checkpoint to write, .pth")
     parser.add_argument("--reference", type=Path, help="an ONNX file of the same model to compare with (SRC if ONNX)")
-    parser.add_argument("--image", type=Path, default=asset_path("solvay_1927.jpg"), help="picture for the comparison")
+    parser.add_argument("--image", type=Path, default=asset_path("solvay_1927.jpg"), help="image for the comparison")
     args = parser.parse_args()
     image = read_image(args.image)
     try:
-        from facedet_mm.apis.convert import TOLERANCE, convert
+        from facedet_mm.plugin.apis.convert import TOLERANCE, convert
     except ModuleNotFoundError as error:
         raise missing_dependency("reading checkpoints needs PyTorch and MMDetection", "train", error) from error
 

@@ -1,6 +1,6 @@
 """Exports a checkpoint through mmdeploy 1.3.1, and compares what its back end finds with what PyTorch finds.
 
-Writes end2end.onnx, for TensorRT 8 also end2end.engine, the faces that both find in each picture, drawn, and with
+Writes end2end.onnx, for TensorRT 8 also end2end.engine, the faces that both find in each image, drawn, and with
 --dump-info what mmdeploy's SDK reads. The configs are in configs/deploy.
 
 Example:
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
-from facedet_mm.features import missing_dependency
+from facedet_mm.system.dependencies import missing_dependency
 
 
 def main() -> int:
@@ -27,8 +27,8 @@ def main() -> int:
     parser.add_argument("deploy_cfg", type=Path, help="deploy config, one of configs/deploy")
     parser.add_argument("model_cfg", type=Path, help="config of the model")
     parser.add_argument("checkpoint", type=Path, help="checkpoint made for it")
-    parser.add_argument("img", type=Path, help="picture with faces to trace with and to compare on")
-    parser.add_argument("--test-img", type=Path, nargs="+", default=[], help="more pictures to compare on")
+    parser.add_argument("img", type=Path, help="image with faces to trace with and to compare on")
+    parser.add_argument("--test-img", type=Path, nargs="+", default=[], help="more images to compare on")
     parser.add_argument(
         "--work-dir", type=Path, default=Path("work_dirs/mmdeploy"), help="folder to write (%(default)s)"
     )
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--log-level", default="ERROR", choices=["INFO", "WARNING", "ERROR"], help="of mmdeploy")
     args = parser.parse_args()
     try:
-        from facedet_mm.deploy.mmdeploy_export import deploy
+        from facedet_mm.plugin.deploy.mmdeploy_export import deploy
     except ModuleNotFoundError as error:
         raise missing_dependency(f"{error.name} is needed", "train", error) from error
     from mmdeploy.utils import get_root_logger
@@ -55,7 +55,7 @@ def main() -> int:
     for kind, difference in result.differences.items():
         print(f"largest difference of {kind}: {difference:.2e}")
     if result.faces and not result.differences:
-        print("no face found, so nothing compared: give pictures with faces")
+        print("no face found, so nothing compared: give images with faces")
     for path in result.files:
         print(f"wrote {path}")
     return 0

@@ -1,4 +1,4 @@
-"""Finds faces in pictures; the same as ``facedet detect``.
+"""Finds faces in images; the same as ``facedet detect``.
 
 Example:
     python tools/image_demo.py photo.jpg --out outputs
@@ -13,7 +13,7 @@ from facedet_mm.cli.detect import add_arguments, run
 
 def main() -> int:
     """Runs the command; gives the exit status."""
-    parser = argparse.ArgumentParser(description="Finds faces in pictures; the same as facedet detect.")
+    parser = argparse.ArgumentParser(description="Finds faces in images; the same as facedet detect.")
     add_arguments(parser)
     args = parser.parse_args()
     return guard(lambda: run(args), parser.prog)

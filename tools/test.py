@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
-from facedet_mm.features import missing_dependency
+from facedet_mm.system.dependencies import missing_dependency
 
 try:
-    from facedet_mm.apis import runner as runs
+    from facedet_mm.plugin.apis import runner as runs
 except ModuleNotFoundError as error:
     sys.exit(f"test: error: {missing_dependency('testing needs PyTorch and MMDetection', 'train', error)}")
 
@@ -28,7 +28,7 @@ def main() -> int:
     runs.add_run_arguments(parser)
     parser.add_argument("checkpoint", type=Path, help="checkpoint made for the config")
     parser.add_argument("--out", type=Path, help="also write the predictions as a WIDER FACE submission folder")
-    parser.add_argument("--size", default=None, help="an int (pictures fitted into a square), or 'original'")
+    parser.add_argument("--size", default=None, help="an int (images fitted into a square), or 'original'")
     parser.add_argument(
         "--tta", action="store_true", help="several scales and flips, as tta_pipeline in the config says"
     )

@@ -13,10 +13,10 @@ import argparse
 import sys
 
 from facedet_mm.cli import guard
-from facedet_mm.features import missing_dependency
+from facedet_mm.system.dependencies import missing_dependency
 
 try:
-    from facedet_mm.apis import runner as runs
+    from facedet_mm.plugin.apis import runner as runs
 except ModuleNotFoundError as error:
     sys.exit(f"train: error: {missing_dependency('training needs PyTorch and MMDetection', 'train', error)}")
 

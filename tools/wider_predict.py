@@ -1,4 +1,4 @@
-"""Predicts a folder of WIDER FACE pictures and writes the submission format, ready for ``facedet eval``.
+"""Predicts a folder of WIDER FACE images and writes the submission format, ready for ``facedet eval``.
 
 The same as ``facedet detect IMAGES --recursive --quiet --wider OUT --score-thr 0.02 --iou-thr 0.45``; options go on.
 
@@ -16,8 +16,8 @@ from facedet_mm.cli import main
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", required=True, metavar="DIR", help="holds <event>/<picture>.jpg")
-    parser.add_argument("--out", required=True, metavar="DIR", help="gets <event>/<picture>.txt")
+    parser.add_argument("--images", required=True, metavar="DIR", help="holds <event>/<image>.jpg")
+    parser.add_argument("--out", required=True, metavar="DIR", help="gets <event>/<image>.txt")
     args, options = parser.parse_known_args()
     fixed = ["detect", args.images, "--recursive", "--quiet", "--wider", args.out]
     sys.exit(main([*fixed, "--score-thr", "0.02", "--iou-thr", "0.45", *options]))

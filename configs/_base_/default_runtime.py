@@ -1,8 +1,4 @@
-custom_imports = dict(
-    imports=[
-        'facedet_mm.models', 'facedet_mm.datasets.wider_face', 'facedet_mm.datasets.transforms', 'facedet_mm.engine'
-    ],
-    allow_failed_imports=False)
+custom_imports = dict(imports=['facedet_mm.plugin'], allow_failed_imports=False)
 default_scope = 'mmdet'
 
 default_hooks = dict(

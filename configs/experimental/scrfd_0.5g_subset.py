@@ -1,4 +1,4 @@
-# From scratch on a few hundred pictures on a laptop's CPU: shows that training works, not what SCRFD can do.
+# From scratch on a few hundred images on a laptop's CPU: shows that training works, not what SCRFD can do.
 _base_ = '../scrfd_0.5g.py'
 
 max_epochs = 60

@@ -17,11 +17,11 @@ from facedet_mm import __version__
 from facedet_mm.errors import FaceDetError, MissingDependencyError
 
 COMMANDS = {
-    "detect": "find faces in pictures",
+    "detect": "find faces in images",
     "video": "find and follow faces in videos, cameras and streams",
     "bench": "time a model on this machine",
     "eval": "score a folder of WIDER FACE predictions",
-    "robustness": "score a model on blurred, dark, noisy and half hidden WIDER FACE pictures",
+    "robustness": "score a model on blurred, dark, noisy and half hidden WIDER FACE images",
     "report": "show runs on one page: curves, recall, misses, false alarms",
     "track-eval": "score tracks by HOTA, MOTA and IDF1",
     "export": "turn a checkpoint into an ONNX file",

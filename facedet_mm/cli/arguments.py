@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 from facedet_mm.detectors import Detector, InputSize, InputSizes, build_detector
-from facedet_mm.detectors.letterbox import check_input_size
+from facedet_mm.detectors.preprocess import check_input_size
 from facedet_mm.errors import FaceDetError
 
 
@@ -111,7 +111,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--tiles": dict(
         type=positive,
         metavar="PIXELS",
-        help="also look at overlapping tiles of this side: for tiny faces in huge pictures (default: none)",
+        help="also look at overlapping tiles of this side: for tiny faces in huge images (default: none)",
     ),
     "--score-thr": dict(type=fraction, default=0.5, metavar="T", help="least score (default: %(default)s)"),
     "--iou-thr": dict(

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from facedet_mm.benchmark.backends import call_times
 from facedet_mm.cli.arguments import add_detector_arguments, detector_from, input_size, non_negative, positive
-from facedet_mm.evaluation.backends import call_times
-from facedet_mm.files import write_text
-from facedet_mm.images import read_image
+from facedet_mm.io.images import read_image
+from facedet_mm.system.files import write_text
 from facedet_mm.zoo import asset_path
 
 _EPILOG = """\
@@ -25,7 +25,7 @@ examples:
   facedet bench --model scrfd_2.5g.onnx --device openvino --sizes 320 640 auto --batches 1 8 --threads 1 2
   facedet bench --image crowd.jpg --json times.json
 
-Times are of everything from the decoded picture to its faces, in milliseconds a picture: the median and the
+Times are of everything from the decoded image to its faces, in milliseconds an image: the median and the
 95th percentile of repeated calls."""
 _WARM_UP = 2
 _FEWEST = 5
@@ -34,7 +34,7 @@ _FEWEST = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.epilog = _EPILOG
-    parser.add_argument("--image", type=Path, default=asset_path("solvay_1927.jpg"), help="the picture (a group of 29)")
+    parser.add_argument("--image", type=Path, default=asset_path("solvay_1927.jpg"), help="the image (a group of 29)")
     parser.add_argument(
         "--sizes", nargs="+", type=input_size, default=[320, 480, 640, 960], metavar="S", help="sizes (%(default)s)"
     )
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; gives the exit status."""
     image = read_image(args.image)
     cells = len(args.threads) * len(args.sizes) * len(args.batches)
-    print(f"{args.model}, {image.shape[1]} x {image.shape[0]} picture, milliseconds a picture")
-    print(f"{'size':>10}{'batch':>7}{'threads':>9}{'median':>9}{'p95':>9}{'pictures/s':>12}{'faces':>7}")
+    print(f"{args.model}, {image.shape[1]} x {image.shape[0]} image, milliseconds an image")
+    print(f"{'size':>10}{'batch':>7}{'threads':>9}{'median':>9}{'p95':>9}{'images/s':>12}{'faces':>7}")
     rows = []
     for row in tqdm(_rows(args, image), total=cells, disable=not sys.stderr.isatty(), leave=False):
         rows.append(row)

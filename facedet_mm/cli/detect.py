@@ -1,4 +1,4 @@
-"""``facedet detect``: faces in pictures, as text, annotated pictures, crops and result files."""
+"""``facedet detect``: faces in images, as text, annotated images, crops and result files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facedet_mm.anonymization import Method
 from facedet_mm.cli.arguments import add_detector_arguments, detector_from, non_negative, positive
 from facedet_mm.cli.inputs import Input, find_inputs
-from facedet_mm.cli.outputs import PictureOutputs, result_files
-from facedet_mm.concurrency import map_ahead, thread_pool
+from facedet_mm.cli.outputs import ImageOutputs, result_files
 from facedet_mm.detectors import Detector
 from facedet_mm.errors import ImageError
-from facedet_mm.formats import PictureFaces
-from facedet_mm.images import opencv_logging, read_image
+from facedet_mm.imaging.anonymization import Method
+from facedet_mm.io.formats import ImageFaces
+from facedet_mm.io.images import opencv_logging, read_image
 from facedet_mm.structures import Faces
+from facedet_mm.system.concurrency import map_ahead, thread_pool
 
 _EPILOG = """\
 examples:
@@ -36,16 +36,16 @@ examples:
   facedet detect crowd.jpg --size auto --tiles 640
   facedet detect WIDER_val/images --recursive --wider predictions --score-thr 0.02 --iou-thr 0.45
 
-A picture that can't be read is reported on standard error and left out, the others are done; the exit status
+An image that can't be read is reported on standard error and left out, the others are done; the exit status
 is then 1. The JSON is a list of {"image", "width", "height", "faces": [{"box": [x1, y1, x2, y2], "score",
 "landmarks": [[x, y] * 5]}]} in pixels; "landmarks" is missing when the model has none."""
 _LISTED = 5
-"""Up to so many faces of a picture are listed one by one."""
+"""Up to so many faces of an image are listed one by one."""
 
 
 @dataclass(frozen=True)
 class _Item:
-    """A picture on its way."""
+    """An image on its way."""
 
     number: int
     given: Input
@@ -59,16 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="picture files, folders, patterns, or - for a list of them on stdin"
+        "inputs", nargs="+", metavar="INPUT", help="image files, folders, patterns, or - for a list of them on stdin"
     )
     parser.add_argument("--recursive", "-r", action="store_true", help="look into the folders of a folder, too")
     results = parser.add_argument_group("results")
-    results.add_argument("--out", type=Path, metavar="DIR", help="write annotated pictures into this folder")
+    results.add_argument("--out", type=Path, metavar="DIR", help="write annotated images into this folder")
     results.add_argument("--json", type=Path, metavar="FILE", help="write all faces as JSON")
     results.add_argument("--csv", type=Path, metavar="FILE", help="write all faces as CSV, a line a face")
     results.add_argument("--coco", type=Path, metavar="FILE", help="write all faces as COCO annotations")
     results.add_argument("--wider", type=Path, metavar="DIR", help="write WIDER FACE submission files, EVENT/NAME.txt")
-    results.add_argument("--crops", type=Path, metavar="DIR", help="write each face as a picture of its own")
+    results.add_argument("--crops", type=Path, metavar="DIR", help="write each face as an image of its own")
     results.add_argument(
         "--align",
         type=positive,
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="turn and scale the crops so that eyes, nose and mouth lie where ArcFace wants them (usually 112)",
     )
     results.add_argument(
-        "--anonymize", choices=get_args(Method), help="make the faces in the pictures of --out unrecognisable"
+        "--anonymize", choices=get_args(Method), help="make the faces in the images of --out unrecognizable"
     )
     results.add_argument(
         "--margin",
@@ -85,18 +85,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="what --crops and --anonymize add around a face, as a share of its size (default: %(default)s)",
     )
-    parser.add_argument("--quiet", "-q", action="store_true", help="print no line for each picture")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print no line for each image")
     add_detector_arguments(parser)
     speed = parser.add_argument_group("speed")
     speed.add_argument(
-        "--batch", type=positive, default=1, metavar="N", help="pictures that the network sees at a time; for GPUs (1)"
+        "--batch", type=positive, default=1, metavar="N", help="images that the network sees at a time; for GPUs (1)"
     )
     speed.add_argument(
         "--workers",
         type=positive,
         default=min(4, os.cpu_count() or 1),
         metavar="N",
-        help="threads that read and write pictures meanwhile (default: a core each, at most 4)",
+        help="threads that read and write images meanwhile (default: a core each, at most 4)",
     )
 
 
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid text
     opencv_logging().setLogLevel(0)  # our own message says it better
     inputs = find_inputs(args.inputs, args.recursive)
-    outputs = PictureOutputs(args, inputs)
+    outputs = ImageOutputs(args, inputs)
     detector = detector_from(args)
     ahead = args.workers + args.batch
     failed = found = 0
@@ -129,13 +129,13 @@ def run(args: argparse.Namespace) -> int:
                 continue
             height, width = item.image.shape[:2]
             found += len(item.faces)
-            add(PictureFaces(str(item.given.path), width, height, item.faces))
+            add(ImageFaces(str(item.given.path), width, height, item.faces))
             if not args.quiet:
                 bar.write(_summary(item.given.path, item.faces, outputs.target(item.number)))
     if len(inputs) > 1:
-        print(f"{len(inputs) - failed} pictures, {found} faces")
+        print(f"{len(inputs) - failed} images, {found} faces")
     if failed:
-        print(f"facedet detect: {failed} of {len(inputs)} pictures failed", file=sys.stderr)
+        print(f"facedet detect: {failed} of {len(inputs)} images failed", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -147,7 +147,7 @@ def _read(item: _Item) -> _Item:
 
 
 def _detect(detector: Detector, items: Iterable[_Item], batch: int) -> Iterator[_Item]:
-    """Adds the faces, ``batch`` pictures at a time; those that could not be read pass in their place."""
+    """Adds the faces, ``batch`` images at a time; those that could not be read pass in their place."""
     waiting: list[_Item] = []
     for item in items:
         waiting.append(item)

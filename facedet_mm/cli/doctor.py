@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from facedet_mm.diagnosis import diagnose
-from facedet_mm.files import write_text
+from facedet_mm.doctor.diagnosis import diagnose
+from facedet_mm.system.files import write_text
 
 _EPILOG = """\
 examples:

@@ -9,16 +9,17 @@ import math
 import sys
 from collections.abc import Iterable
 
-from facedet_mm.evaluation import WiderFaceResult, evaluate, read_ground_truth, read_predictions
-from facedet_mm.evaluation.plots import check_plot, plot_curves
+from facedet_mm.datasets import read_ground_truth, read_predictions
+from facedet_mm.evaluation import WiderFaceResult, evaluate
 from facedet_mm.evaluation.wider_face import SIZE_EDGES
-from facedet_mm.files import write_text
+from facedet_mm.report.plots import check_plot, plot_curves
+from facedet_mm.system.files import write_text
 
 _EPILOG = """\
 example:
   facedet eval outputs/wider data/wider_face/ground_truth --json ap.json --plot curves.png
 
-PRED_DIR holds one <event>/<image>.txt a picture: the picture's name, the number of boxes, then a line
+PRED_DIR holds one <event>/<image>.txt an image: the image's name, the number of boxes, then a line
 "x y w h score" a box. GT_DIR holds wider_face_val.mat and wider_{easy,medium,hard}_val.mat."""
 
 
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the average precisions as fractions in full precision")
     parser.add_argument("--plot", metavar="FILE", help="draw the precision-recall curves (.png, .pdf or .svg)")
     parser.add_argument(
-        "--allow-missing", action="store_true", help="count pictures without a prediction file as without detections"
+        "--allow-missing", action="store_true", help="count images without a prediction file as without detections"
     )
     parser.add_argument(
         "--iou-thr", metavar="IOU", type=_iou, default=0.5, help="least IoU of a match (default: %(default)s)"
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     result = evaluate(predictions, ground_truth, args.iou_thr, args.allow_missing)
     for what, names in (("without predictions", result.missing), ("not in the ground truth, left out", result.surplus)):
         if names:
-            print(f"facedet eval: note: {len(names)} pictures {what}, first {names[0]}", file=sys.stderr)
+            print(f"facedet eval: note: {len(names)} images {what}, first {names[0]}", file=sys.stderr)
     print(format_result(result), flush=True)
     if args.json:
         fractions = {name: None if math.isnan(ap) else ap for name, ap in result.ap.items()}

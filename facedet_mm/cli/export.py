@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facedet_mm.cli.arguments import fraction, input_size, positive
-from facedet_mm.features import missing_dependency
+from facedet_mm.system.dependencies import missing_dependency
 
 _EPILOG = """\
 examples:
@@ -22,10 +22,10 @@ kinds:
            batch is dynamic, which uniface does not read.
   decoded  boxes (N, A, 4) x1 y1 x2 y2, scores (N, A) and landmarks (N, A, 5, 2) of all anchors, in input pixels.
   end2end  the same of the K faces that NMS leaves, best first, padded with zeros, and num_faces (N,). Its inputs
-           score_thr (1,), iou_thr (1,) and content_size (N, 2), width and height of the pictures in the input, may
+           score_thr (1,), iou_thr (1,) and content_size (N, 2), width and height of the images in the input, may
            be left out.
 
-All sizes and batches are compared with PyTorch on real pictures; if a difference is too large, no file is left."""
+All sizes and batches are compared with PyTorch on real images; if a difference is too large, no file is left."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--static", type=input_size, metavar="S", help="the size where it is not free, 640 or WxH (default: 640)"
     )
     parser.add_argument(
-        "--bake-preprocessing", action="store_true", help="take pixels, (N, H, W, 3) uint8 BGR, and normalise inside"
+        "--bake-preprocessing", action="store_true", help="take pixels, (N, H, W, 3) uint8 BGR, and normalize inside"
     )
     nms = parser.add_argument_group("end2end")
     nms.add_argument("--score-thr", type=fraction, default=0.5, metavar="T", help="least score (default: %(default)s)")
@@ -65,13 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="IoU above which two boxes are one face (default: %(default)s)",
     )
     nms.add_argument("--max-faces", type=positive, default=2000, metavar="K", help="rows (default: %(default)s)")
-    parser.add_argument("--licence", metavar="TEXT", help="of the weights, for the file's metadata")
+    parser.add_argument("--license", metavar="TEXT", help="of the weights, for the file's metadata")
     parser.add_argument(
         "--images",
         nargs="+",
         type=Path,
         default=(),
-        metavar="PICTURE",
+        metavar="IMAGE",
         help="compare on these (default: one of 29 faces)",
     )
 
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         iou_thr=args.iou_thr,
         max_faces=args.max_faces,
     )
-    export = exporter.export_onnx(args.config, args.checkpoint, args.out, spec, args.images, args.licence)
+    export = exporter.export_onnx(args.config, args.checkpoint, args.out, spec, args.images, args.license)
     cases = ", ".join(f"{batch} x {width}x{height}" for batch, (width, height) in export.check.cases)
     print(f"compared with PyTorch at {cases}" + (f": {export.check.faces} faces" if args.kind == "end2end" else ""))
     for name, difference in export.check.differences.items():
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 def _exporter() -> Any:
     """The way from the runtime into the training half: by name, and only when asked for."""
     try:
-        return importlib.import_module("facedet_mm.deploy.onnx_export")
+        return importlib.import_module("facedet_mm.plugin.deploy.onnx_export")
     except ImportError as error:
         raise missing_dependency("a .pth checkpoint is exported by PyTorch and MMDetection", "train", error) from error
 

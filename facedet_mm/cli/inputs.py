@@ -1,4 +1,4 @@
-"""Which pictures a command line means: files, folders, patterns, and a list on standard input."""
+"""Which images a command line means: files, folders, patterns, and a list on standard input."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SUFFIXES = frozenset(
     f".{ending}"
     for ending in "avif bmp dib gif jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp".split()  # noqa: SIM905
 )
-"""What counts as a picture in a folder; a file that is named is tried whatever its name."""
+"""What counts as an image in a folder; a file that is named is tried whatever its name."""
 
 
 class Input(NamedTuple):
-    """A picture to work on.
+    """An image to work on.
 
     Attributes:
         path: the file; it may turn out not to exist.
@@ -31,14 +31,14 @@ class Input(NamedTuple):
 
 
 def find_inputs(words: Sequence[str], recursive: bool) -> list[Input]:
-    """The pictures that ``words`` mean, in their order; those of a folder sorted.
+    """The images that ``words`` mean, in their order; those of a folder sorted.
 
     Args:
         words: files, folders, patterns (``*``, ``?``, ``[…]``, ``**``), or ``-``: lines of standard input.
         recursive: whether to look into the folders of a folder.
 
     Raises:
-        ImageError: a folder without pictures, or a pattern that nothing fits.
+        ImageError: a folder without images, or a pattern that nothing fits.
     """
     return [found for word in words for found in _meant(word, recursive)]
 
@@ -83,8 +83,8 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Input]:
         if not recursive:
             folders.clear()
     files.sort()
-    pictures = [path for path in files if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
-    if not pictures:
+    images = [path for path in files if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    if not images:
         hint = "" if recursive else "; --recursive also looks into its folders"
-        raise ImageError(f"{folder}: no pictures in this folder{hint}")
-    yield from (Input(path, path.relative_to(folder)) for path in pictures)
+        raise ImageError(f"{folder}: no images in this folder{hint}")
+    yield from (Input(path, path.relative_to(folder)) for path in images)

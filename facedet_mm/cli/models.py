@@ -19,7 +19,7 @@ examples:
 
 Fetched files are kept in $FACEDET_HOME, or in facedet-mm in your cache folder. Proxies are taken from the
 environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY). A download that was cut goes on where it ended."""
-_HEADINGS = ("name", "family", "Mparam", "GFLOPs", "MB", "easy", "medium", "hard", "at", "points", "where", "licence")
+_HEADINGS = ("name", "family", "Mparam", "GFLOPs", "MB", "easy", "medium", "hard", "at", "points", "where", "license")
 _NUMBERS = range(2, 8)
 """The columns that are set flush right."""
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser(
         "list",
-        help="all models: size, published accuracy, licence, where the file is",
+        help="all models: size, published accuracy, license, where the file is",
         epilog="example: facedet models list",
     )
     info = actions.add_parser(
@@ -40,11 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     get = actions.add_parser(
         "fetch",
         help="download the weights of one model",
-        epilog="example: facedet models fetch scrfd_2.5g_kps --accept-licence",
+        epilog="example: facedet models fetch scrfd_2.5g_kps --accept-license",
     )
     get.add_argument("name", metavar="NAME", help="a name of the list")
     get.add_argument(
-        "--accept-licence", action="store_true", help="you have read the licence of the weights and keep to it"
+        "--accept-license", action="store_true", help="you have read the license of the weights and keep to it"
     )
 
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "info":
         print(_description(find_model(args.name)))
     else:
-        print(_fetched(find_model(args.name), args.accept_licence))
+        print(_fetched(find_model(args.name), args.accept_license))
     return 0
 
 
@@ -90,7 +90,7 @@ def _row(model: ZooModel) -> tuple[str, ...]:
         model.ap_size,
         "5" if model.landmarks else "-",
         _where(model),
-        model.licence,
+        model.license,
     )
 
 
@@ -112,7 +112,7 @@ def _description(model: ZooModel) -> str:
         "GFLOPs": "not published" if model.gflops is None else f"{model.gflops} at 640x480",
         "WIDER FACE AP": f"{ap} (easy / medium / hard, published, at {size})",
         "landmarks": "5" if model.landmarks else "none",
-        "licence": model.licence,
+        "license": model.license,
         "training config": model.config or "none",
         "file size": f"{model.size} bytes",
         "SHA-256": f"{model.sha256} ({_trust(model)})",
@@ -126,27 +126,27 @@ def _trust(model: ZooModel) -> str:
     return "verified" if model.verified else "not verified: stated by the place it comes from alone"
 
 
-def _fetched(model: ZooModel, accept_licence: bool) -> str:
+def _fetched(model: ZooModel, accept_license: bool) -> str:
     path = weights_path(model.name)
-    if path is None and model.non_commercial and not accept_licence:
-        accept_licence = _ask(model)
-    path = fetch(model.name, accept_licence, progress=True, notify=_note)
+    if path is None and model.non_commercial and not accept_license:
+        accept_license = _ask(model)
+    path = fetch(model.name, accept_license, progress=True, notify=_note)
     if not model.verified:
         _note(f"the file has the expected SHA-256, {model.sha256}, but it is {_trust(model)}")
     return f"{model.name}: {path}"
 
 
 def _ask(model: ZooModel) -> bool:
-    """Shows the licence and asks on a terminal; elsewhere the answer is no, and ``fetch`` says how to give it."""
+    """Shows the license and asks on a terminal; elsewhere the answer is no, and ``fetch`` says how to give it."""
     if not sys.stdin.isatty():
         return False
-    print(f"The weights of {model.name} come under this licence: {model.licence}.", file=sys.stderr)
+    print(f"The weights of {model.name} come under this license: {model.license}.", file=sys.stderr)
     try:
         answer = input("Is your use within it? [y/N] ")
     except EOFError:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
-        raise ModelError(f"{model.name} is not fetched: its licence is not accepted")
+        raise ModelError(f"{model.name} is not fetched: its license is not accepted")
     return True
 
 

@@ -1,4 +1,4 @@
-"""What ``facedet detect`` writes: pictures, crops, and files of all results."""
+"""What ``facedet detect`` writes: images, crops, and files of all results."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.anonymization import anonymize
 from facedet_mm.cli.inputs import Input
+from facedet_mm.datasets.submission import write_prediction_file
 from facedet_mm.errors import FaceDetError
-from facedet_mm.evaluation.submission import write_prediction_file
-from facedet_mm.files import atomic_path, write_text
-from facedet_mm.formats import CSV_COLUMNS, PictureFaces, coco_document, csv_rows, csv_text, json_record
-from facedet_mm.images import write_image
+from facedet_mm.imaging.anonymization import anonymize
+from facedet_mm.imaging.drawing import draw_faces
+from facedet_mm.io.formats import CSV_COLUMNS, ImageFaces, coco_document, csv_rows, csv_text, json_record
+from facedet_mm.io.images import write_image
 from facedet_mm.structures import Faces
-from facedet_mm.visualization import draw_faces
+from facedet_mm.system.files import atomic_path, write_text
 
-Add: TypeAlias = Callable[[PictureFaces], None]
+Add: TypeAlias = Callable[[ImageFaces], None]
 
 
-class PictureOutputs:
-    """The files that each picture gets of its own.
+class ImageOutputs:
+    """The files that each image gets of its own.
 
     Args:
         args: ``out``, ``anonymize``, ``crops``, ``align``, ``margin`` and ``wider`` of the command line.
-        inputs: all pictures, so that no two are given one name.
+        inputs: all images, so that no two are given one name.
 
     Raises:
-        FaceDetError: a picture would be overwritten, or options that need another one.
+        FaceDetError: an image would be overwritten, or options that need another one.
     """
 
     def __init__(self, args: argparse.Namespace, inputs: Sequence[Input]) -> None:
         if args.anonymize and not args.out:
-            raise FaceDetError("--anonymize needs --out DIR, where the pictures go")
+            raise FaceDetError("--anonymize needs --out DIR, where the images go")
         if args.align and not args.crops:
             raise FaceDetError("--align needs --crops DIR, where the faces go")
         self._args = args
@@ -53,24 +53,24 @@ class PictureOutputs:
             if path := getattr(args, option):
                 self._spare(f"--{option}", path)
         self._wider = [_wider_file(args.wider, given.path) for given in inputs] if args.wider else []
-        for file, pictures in Counter(self._wider).items():
-            if pictures > 1:
-                raise FaceDetError(f"--wider: two pictures would get {file}; give them other names or folders")
+        for file, images in Counter(self._wider).items():
+            if images > 1:
+                raise FaceDetError(f"--wider: two images would get {file}; give them other names or folders")
 
     def _spare(self, option: str, path: Path) -> None:
-        """Raises :class:`FaceDetError` if ``path`` is one of the pictures that are read."""
+        """Raises :class:`FaceDetError` if ``path`` is one of the images that are read."""
         if _real(path) in self._originals:
             raise FaceDetError(f"{option} would overwrite {path}, which is read; choose another place")
 
     def target(self, number: int) -> Path | None:
-        """Where the picture of input ``number`` goes, ``None`` without ``--out``."""
+        """Where the image of input ``number`` goes, ``None`` without ``--out``."""
         return self._args.out / self._names[number] if self._args.out else None
 
     def write(self, number: int, path: Path, image: NDArray[np.uint8], faces: Faces) -> None:
         """Writes all that was asked for; may be called from several threads.
 
         Raises:
-            ImageError: the picture can't be written in its format.
+            ImageError: the image can't be written in its format.
             FaceDetError: a file can't be written.
         """
         args = self._args
@@ -91,7 +91,7 @@ class PictureOutputs:
 
 @contextmanager
 def result_files(args: argparse.Namespace) -> Iterator[Add]:
-    """Opens ``json``, ``csv`` and ``coco`` of the command line; gives what adds a picture to all of them.
+    """Opens ``json``, ``csv`` and ``coco`` of the command line; gives what adds an image to all of them.
 
     The files appear, whole, when the block ends without an error.
     """
@@ -104,9 +104,9 @@ def result_files(args: argparse.Namespace) -> Iterator[Add]:
     with ExitStack() as stack:
         adds = [stack.enter_context(_WRITERS[name](path)) for name, path in wanted.items()]
 
-        def add(picture: PictureFaces) -> None:
+        def add(image: ImageFaces) -> None:
             for one in adds:
-                one(picture)
+                one(image)
 
         yield add
 
@@ -116,9 +116,9 @@ def _json_file(path: Path) -> Iterator[Add]:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         separator = "[\n"
 
-        def add(picture: PictureFaces) -> None:
+        def add(image: ImageFaces) -> None:
             nonlocal separator
-            file.write(separator + json.dumps(json_record(picture)))
+            file.write(separator + json.dumps(json_record(image)))
             separator = ",\n"
 
         yield add
@@ -129,8 +129,8 @@ def _json_file(path: Path) -> Iterator[Add]:
 def _csv_file(path: Path) -> Iterator[Add]:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
 
-        def add(picture: PictureFaces) -> None:
-            file.write(csv_text(csv_rows(picture.name, picture.faces)))
+        def add(image: ImageFaces) -> None:
+            file.write(csv_text(csv_rows(image.name, image.faces)))
 
         file.write(csv_text([CSV_COLUMNS]))
         yield add
@@ -138,13 +138,13 @@ def _csv_file(path: Path) -> Iterator[Add]:
 
 @contextmanager
 def _coco_file(path: Path) -> Iterator[Add]:
-    pictures: list[PictureFaces] = []
-    yield pictures.append
-    write_text(path, json.dumps(coco_document(pictures)) + "\n")
+    images: list[ImageFaces] = []
+    yield images.append
+    write_text(path, json.dumps(coco_document(images)) + "\n")
 
 
 _WRITERS = {"json": _json_file, "csv": _csv_file, "coco": _coco_file}
-"""Options that name one file for all pictures, and what writes it."""
+"""Options that name one file for all images, and what writes it."""
 
 
 def _real(path: Path) -> str:
@@ -154,9 +154,9 @@ def _real(path: Path) -> str:
         return str(path)
 
 
-def _wider_file(folder: Path, picture: Path) -> Path:
-    """``EVENT/NAME.txt``, where the event is the folder that the picture lies in."""
-    return folder / Path(_real(picture)).parent.name / f"{picture.stem}.txt"
+def _wider_file(folder: Path, image: Path) -> Path:
+    """``EVENT/NAME.txt``, where the event is the folder that the image lies in."""
+    return folder / Path(_real(image)).parent.name / f"{image.stem}.txt"
 
 
 def _unique_names(names: Sequence[Path]) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import time
 from collections.abc import Sequence
@@ -12,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from facedet_mm.benchmark.robustness import clean_ap, find_images
 from facedet_mm.cli.arguments import input_size, positive
 from facedet_mm.cli.inputs import find_inputs
+from facedet_mm.datasets import GroundTruth, read_ground_truth
+from facedet_mm.deploy.quantization import quantize_onnx
 from facedet_mm.detectors import Detector, build_detector
 from facedet_mm.errors import FaceDetError
-from facedet_mm.evaluation import GroundTruth, read_ground_truth
-from facedet_mm.evaluation.robustness import clean_ap, find_pictures
-from facedet_mm.files import write_text
-from facedet_mm.images import read_image
+from facedet_mm.io.images import read_image
+from facedet_mm.system.files import write_text
 
 _EPILOG = """\
 examples:
@@ -27,7 +27,7 @@ examples:
   facedet quantize model.onnx -o int8.onnx --calibration WIDER_train/images --recursive \\
       --annotations data/wider_face/ground_truth --images WIDER_val/images
 
-The ranges of the activations are measured on some pictures of the kind that the model will see, which need no
+The ranges of the activations are measured on some images of the kind that the model will see, which need no
 annotations. With --annotations, the WIDER FACE AP of both files is measured too. The file runs in ONNX Runtime and
 OpenVINO; for TensorRT add --symmetric."""
 _TIMED = 30
@@ -41,11 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--out", type=Path, metavar="FILE", help="the .onnx file to write (default: MODEL with _int8)"
     )
     parser.add_argument(
-        "--calibration", nargs="+", required=True, metavar="INPUT", help="pictures, folders or patterns of them"
+        "--calibration", nargs="+", required=True, metavar="INPUT", help="images, folders or patterns of them"
     )
     parser.add_argument("--recursive", action="store_true", help="look into the folders of folders too")
     parser.add_argument(
-        "--pictures", type=positive, default=100, metavar="N", help="use so many, evenly chosen (default: %(default)s)"
+        "--samples", type=positive, default=100, metavar="N", help="use so many, evenly chosen (default: %(default)s)"
     )
     parser.add_argument(
         "--size", type=input_size, default=640, metavar="S", help="what the network sees (default: %(default)s)"
@@ -54,35 +54,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ranges",
         choices=("mean", "extremes"),
         default="mean",
-        help="of activations: means over the pictures, or extremes of all; try both (default: %(default)s)",
+        help="of activations: means over the images, or extremes of all; try both (default: %(default)s)",
     )
     parser.add_argument("--symmetric", action="store_true", help="ranges as TensorRT needs them")
     parser.add_argument("--annotations", metavar="GT_DIR", help="the folder with the four official MAT files")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="its pictures, as <event>/<image>.jpg")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="its images, as <event>/<image>.jpg")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; gives the exit status."""
     if (args.annotations is None) != (args.images is None):
-        raise FaceDetError("--annotations and --images go together: the ground truth and the folder of its pictures")
+        raise FaceDetError("--annotations and --images go together: the ground truth and the folder of its images")
     out = args.out or args.model.with_name(f"{args.model.stem}_int8.onnx")
     if out.resolve() == args.model.resolve():
         raise FaceDetError(f"{out} is the file to quantize; give another one to --out")
-    scored = _scored_pictures(args.annotations, args.images) if args.annotations else None
-    found = [picture.path for picture in find_inputs(args.calibration, args.recursive)]
-    pictures = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, args.pictures).round().astype(int))]
-    # By name, as it is below the wall.
-    quantization = importlib.import_module("facedet_mm.deploy.quantization")
-    result = quantization.quantize_onnx(
-        args.model, out, pictures, input_size=args.size, symmetric=args.symmetric, ranges=args.ranges
-    )
-    print(f"written: {out}, {result.convolutions} convolutions in INT8, ranges of {result.pictures} pictures")
+    scored = _scored_images(args.annotations, args.images) if args.annotations else None
+    found = [image.path for image in find_inputs(args.calibration, args.recursive)]
+    images = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, args.samples).round().astype(int))]
+    result = quantize_onnx(args.model, out, images, input_size=args.size, symmetric=args.symmetric, ranges=args.ranges)
+    print(f"written: {out}, {result.convolutions} convolutions in INT8, ranges of {result.images} images")
     report = {
         name: {"file": str(path), "bytes": path.stat().st_size} for name, path in (("float", args.model), ("int8", out))
     }
     detectors = {name: build_detector(report[name]["file"], input_size=args.size) for name in report}
-    for name, milliseconds in _times(list(detectors.values()), pictures[:_TIMED], list(detectors)).items():
+    for name, milliseconds in _times(list(detectors.values()), images[:_TIMED], list(detectors)).items():
         report[name]["milliseconds"] = milliseconds
     if scored:
         for name, detector in detectors.items():
@@ -93,10 +89,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _times(detectors: Sequence[Detector], pictures: Sequence[Path], names: Sequence[str]) -> dict[str, float]:
+def _times(detectors: Sequence[Detector], images: Sequence[Path], names: Sequence[str]) -> dict[str, float]:
     """Median milliseconds of a detection; the detectors take turns."""
     times: dict[str, list[float]] = {name: [] for name in names}
-    for image in map(read_image, pictures):
+    for image in map(read_image, images):
         for name, detector in zip(names, detectors, strict=True):
             detector.detect(image)
             start = time.perf_counter()
@@ -105,9 +101,9 @@ def _times(detectors: Sequence[Detector], pictures: Sequence[Path], names: Seque
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def _scored_pictures(annotations: str, images: Path) -> tuple[GroundTruth, list[Path]]:
+def _scored_images(annotations: str, images: Path) -> tuple[GroundTruth, list[Path]]:
     ground_truth = read_ground_truth(annotations)
-    return ground_truth, find_pictures(images, ground_truth)
+    return ground_truth, find_images(images, ground_truth)
 
 
 def _table(report: dict[str, dict[str, Any]]) -> str:

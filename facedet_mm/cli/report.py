@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli.arguments import non_negative, positive
+from facedet_mm.datasets.attributes import read_annotated_faces
 from facedet_mm.errors import AnnotationError
-from facedet_mm.evaluation.attributes import read_annotated_faces
-from facedet_mm.files import write_text
-from facedet_mm.report.crops import Pictures
+from facedet_mm.report.crops import ImageFolder
 from facedet_mm.report.page import render
 from facedet_mm.report.results import Options, Report
 from facedet_mm.report.runs import Run, find_runs
+from facedet_mm.system.files import write_text
 
 _EPILOG = """\
 examples:
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attributes", metavar="FILE", help="wider_face_val_bbx_gt.txt, for MAT files without blur, occlusion and pose"
     )
-    parser.add_argument("--images", metavar="DIR", help="holds <event>/<picture>.jpg, for the crops")
+    parser.add_argument("--images", metavar="DIR", help="holds <event>/<image>.jpg, for the crops")
     parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(%(default)s)")
     parser.add_argument(
         "--score-thr",
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--crops", type=positive, default=Options.shots, metavar="N", help="misses and false alarms (%(default)s each)"
     )
     parser.add_argument(
-        "--allow-missing", action="store_true", help="count pictures without a prediction file as without detections"
+        "--allow-missing", action="store_true", help="count images without a prediction file as without detections"
     )
 
 
@@ -61,10 +61,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; gives the exit status."""
     runs = find_runs(args.runs, args.predictions)
     _check_annotations(args, runs)
-    pictures = Pictures(args.images) if args.images else None
+    images = ImageFolder(args.images) if args.images else None
     faces = read_annotated_faces(args.annotations, args.attributes) if args.annotations else None
     options = Options(args.score_thr, allow_missing=args.allow_missing, shots=args.crops)
-    report = Report.of(runs, faces, pictures, options)
+    report = Report.of(runs, faces, images, options)
     write_text(args.out, render(report, args.out))
     print(f"wrote {args.out}", file=sys.stderr)
     return 0

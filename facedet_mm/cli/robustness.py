@@ -1,4 +1,4 @@
-"""``facedet robustness``: average precision on pictures made worse."""
+"""``facedet robustness``: average precision on images made worse."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from facedet_mm.cli.arguments import add_detector_arguments, detector_from, positive
-from facedet_mm.evaluation import read_ground_truth
-from facedet_mm.evaluation.corruptions import CORRUPTIONS, SEVERITIES
-from facedet_mm.evaluation.ground_truth import SETTINGS
-from facedet_mm.evaluation.heat_map import plot_heat_map
-from facedet_mm.evaluation.plots import check_plot
-from facedet_mm.evaluation.robustness import (
+from facedet_mm.benchmark.robustness import (
     DARK,
     IOU_THR,
     SCORE_THR,
     Results,
     describe_run,
-    find_pictures,
+    find_images,
     measure,
     plan_cells,
 )
+from facedet_mm.cli.arguments import add_detector_arguments, detector_from, positive
+from facedet_mm.datasets import read_ground_truth
+from facedet_mm.datasets.ground_truth import SETTINGS
+from facedet_mm.imaging.corruptions import CORRUPTIONS, SEVERITIES
+from facedet_mm.report.heat_map import plot_heat_map
+from facedet_mm.report.plots import check_plot
 from facedet_mm.zoo import weights_path
 
 _SUFFIXES = (".onnx", ".py", ".pth", ".pt")
@@ -65,14 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--severities", nargs="+", type=int, choices=SEVERITIES, default=SEVERITIES, metavar="N", help="(1 2 3)"
     )
     parser.add_argument(
-        "--clahe", action="store_true", help=f"measure {DARK} a second time, with pictures brightened as in videos"
+        "--clahe", action="store_true", help=f"measure {DARK} a second time, with images brightened as in videos"
     )
     parser.add_argument(
         "--workers",
         type=positive,
         default=min(4, os.cpu_count() or 1),
         metavar="N",
-        help="threads that read pictures and make them worse meanwhile (default: a core each, at most 4)",
+        help="threads that read images and make them worse meanwhile (default: a core each, at most 4)",
     )
     add_detector_arguments(parser, without=("--model",))
     parser.set_defaults(score_thr=SCORE_THR, iou_thr=IOU_THR)
@@ -83,17 +83,17 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or Path("outputs", "robustness", _name(args))
     check_plot(out / "heat_map.png")
     ground_truth = read_ground_truth(args.annotations)
-    pictures = find_pictures(args.images, ground_truth)
+    files = find_images(args.images, ground_truth)
     detector = detector_from(args)
     settings = {key: getattr(args, key) for key in _KEYED}
-    results = Results.open(out / "robustness.json", describe_run(_model_files(args), settings, ground_truth, pictures))
+    results = Results.open(out / "robustness.json", describe_run(_model_files(args), settings, ground_truth, files))
     wanted = plan_cells(args.corruptions, args.severities, args.clahe)
     cells = [cell for cell in wanted if cell not in results.ap]
     if len(cells) < len(wanted):
         print(f"facedet robustness: {len(wanted) - len(cells)} cells are in {results.path} already", file=sys.stderr)
     results.save()
-    with tqdm(total=len(cells) * len(pictures), unit="img", disable=not sys.stderr.isatty(), leave=False) as bar:
-        for cell, ap in measure(detector, ground_truth, pictures, cells, args.workers, bar.update):
+    with tqdm(total=len(cells) * len(files), unit="img", disable=not sys.stderr.isatty(), leave=False) as bar:
+        for cell, ap in measure(detector, ground_truth, files, cells, args.workers, bar.update):
             results.ap[cell] = ap
             results.save()
             bar.write(f"{cell}: {' / '.join(_percent(ap.values()))}", file=sys.stderr)

@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from facedet_mm.evaluation.tracking import score_tracks
-from facedet_mm.files import write_text
+from facedet_mm.system.files import write_text
+from facedet_mm.tracking.evaluation import score_tracks
 
 _EPILOG = """\
 example:

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from facedet_mm.anonymization import Method
 from facedet_mm.cli.arguments import add_detector_arguments, input_sizes, non_negative, positive
+from facedet_mm.imaging.anonymization import Method
 from facedet_mm.tracking import PRESETS
 from facedet_mm.video.pipeline import VideoFaceDetector
 from facedet_mm.video.sources import open_source
@@ -23,8 +23,8 @@ examples:
   facedet video frames/ --out annotated/
   ffmpeg -i clip.mp4 -f rawvideo -pix_fmt bgr24 - | facedet video - --raw-size 1280x720 --raw-fps 25 --out a.mp4
 
-INPUT is a file, a folder or pattern of pictures, a camera's number, an address, or - for raw BGR frames. What an
-output is says its name: a video (.mp4 .mkv .mov .avi .webm), a folder of pictures, .jsonl or .csv with all faces, .txt
+INPUT is a file, a folder or pattern of images, a camera's number, an address, or - for raw BGR frames. What an
+output is says its name: a video (.mp4 .mkv .mov .avi .webm), a folder of images, .jsonl or .csv with all faces, .txt
 with tracks in MOTChallenge format. Ctrl-C, a full disk or an input that breaks off end in whole files of what was
 done, and a status other than 0."""
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", help="file, folder, pattern, camera number, address or -")
     parser.add_argument("--out", nargs="+", type=Path, default=[], metavar="PATH", help="what to write, see below")
     parser.add_argument("--show", action="store_true", help="show in a window; q or Esc ends")
-    parser.add_argument("--anonymize", choices=get_args(Method), help="make faces unrecognisable instead of drawing")
+    parser.add_argument("--anonymize", choices=get_args(Method), help="make faces unrecognizable instead of drawing")
     faces = parser.add_argument_group("faces")
     faces.add_argument("--no-tracking", action="store_true", help="give no ids")
     faces.add_argument("--no-smoothing", action="store_true", help="leave boxes and landmarks as they are detected")

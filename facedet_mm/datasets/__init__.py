@@ -1,6 +1,6 @@
-"""Face annotations, the dataset and the transforms of the training half.
+"""Annotation files, ground truth and submissions, without torch; any room above io and system may import it."""
 
-Nothing is imported here, so that the evaluation can use :mod:`facedet_mm.datasets.annotations` without torch.
-``facedet_mm.datasets.wider_face`` and ``facedet_mm.datasets.transforms`` register themselves with MMDetection;
-name both in ``custom_imports``.
-"""
+from facedet_mm.datasets.ground_truth import GroundTruth, read_ground_truth
+from facedet_mm.datasets.submission import Predictions, read_predictions, write_prediction_file
+
+__all__ = ["GroundTruth", "Predictions", "read_ground_truth", "read_predictions", "write_prediction_file"]

@@ -30,16 +30,16 @@ _SIZED_NAME = re.compile(r"(.*\.[A-Za-z]\w*)\s+(\d+)\s+(\d+)")
 
 @dataclass(frozen=True, eq=False)
 class ImageAnnotation:
-    """The N annotated faces of one picture.
+    """The N annotated faces of one image.
 
     Attributes:
-        name: path of the picture below the image folder, ``event/image.jpg``.
-        boxes: (N, 4) float32, x1 y1 x2 y2 in pixels; may reach beyond the picture.
+        name: path of the image below the image folder, ``event/image.jpg``.
+        boxes: (N, 4) float32, x1 y1 x2 y2 in pixels; may reach beyond the image.
         ignore: (N,) bool, faces that are marked invalid or have no area.
         landmarks: (N, 5, 2) float32, x y in pixels; ``None`` when the file has none at all.
         landmark_weights: (N, 5) float32, 1 where the landmark is annotated, else 0; ``None`` like ``landmarks``.
         attributes: (N, 6) int64, columns :data:`ATTRIBUTE_NAMES`; ``None`` when the file has none.
-        size: width and height of the picture in pixels, where the file says it.
+        size: width and height of the image in pixels, where the file says it.
     """
 
     name: str
@@ -56,7 +56,7 @@ class ImageAnnotation:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where in the file things are: line indices count from 0; ``faces`` belong to pictures in order."""
+    """Where in the file things are: line indices count from 0; ``faces`` belong to images in order."""
 
     kind: str
     names: list[str]
@@ -66,12 +66,12 @@ class _Layout:
 
 
 def read_annotations(path: str | os.PathLike[str]) -> list[ImageAnnotation]:
-    """Reads the faces of all pictures in an annotation file.
+    """Reads the faces of all images in an annotation file.
 
     Three formats are told apart by content:
 
     * WIDER FACE ``wider_face_*_bbx_gt.txt``: name, number of faces, then ``x y w h`` and six attributes a line; a
-      picture without faces has the number 0 and then a line of zeros, which may be absent;
+      image without faces has the number 0 and then a line of zeros, which may be absent;
     * RetinaFace ``label.txt``: ``# name``, then ``x y w h`` a line, with or without five ``x y visible`` and blur;
     * SCRFD ``labelv2.txt``: ``# name width height``, then ``x1 y1 x2 y2``, with or without five ``x y visible``.
 
@@ -81,7 +81,7 @@ def read_annotations(path: str | os.PathLike[str]) -> list[ImageAnnotation]:
         path: the text file; UTF-8, any line ends.
 
     Returns:
-        The pictures in the order of the file.
+        The images in the order of the file.
 
     Raises:
         AnnotationError: the file is missing, not text, empty, or a line is malformed; names file and line.
@@ -96,7 +96,7 @@ def read_annotations(path: str | os.PathLike[str]) -> list[ImageAnnotation]:
     if first is None:
         raise AnnotationError(f"{path} is empty; expected WIDER FACE, RetinaFace or SCRFD annotations")
     layout = _scan_hash_format(path, lines) if first.startswith("#") else _scan_wider(path, lines)
-    return list(_pictures(layout, *_parse_faces(path, lines, layout)))
+    return list(_images(layout, *_parse_faces(path, lines, layout)))
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -124,7 +124,7 @@ def _scan_wider(path: str | os.PathLike[str], lines: Sequence[str]) -> _Layout:
         index = numbered[at]
         name = lines[index]
         if not _NAME.fullmatch(name):
-            raise _broken(path, index, name, "the name of a picture, like 'event/image.jpg'")
+            raise _broken(path, index, name, "the name of an image, like 'event/image.jpg'")
         if at + 1 == len(numbered):
             raise AnnotationError(f"{path} ends after line {index + 1}: expected the number of faces of {name}")
         count_index = numbered[at + 1]
@@ -218,7 +218,7 @@ def _check_corners(
         raise _broken(path, index, lines[index], "corners x1 y1 x2 y2 with x2 ≥ x1 and y2 ≥ y1, not x y w h")
 
 
-def _pictures(layout: _Layout, values: NDArray[np.float64], columns: NDArray[np.int64]) -> Iterator[ImageAnnotation]:
+def _images(layout: _Layout, values: NDArray[np.float64], columns: NDArray[np.int64]) -> Iterator[ImageAnnotation]:
     corners = values[:, :4].copy()
     if layout.kind != "scrfd":
         corners[:, 2:] += corners[:, :2]

@@ -30,9 +30,9 @@ class Part:
         archives: file names of the download, with wildcards.
         member: regular expression of the wanted archive members; its group is the path below ``folder``.
         source: where to get the archive.
-        files: paths below ``folder`` that must exist; empty for pictures, which an annotation file lists.
-        annotations: annotation file below the root that lists the pictures.
-        count: number of pictures.
+        files: paths below ``folder`` that must exist; empty for images, which an annotation file lists.
+        annotations: annotation file below the root that lists the images.
+        count: number of images.
         optional: training works without it.
     """
 
@@ -57,7 +57,7 @@ PARTS = (
         files=("wider_face_train_bbx_gt.txt", "wider_face_val_bbx_gt.txt"),
     ),
     Part(
-        "training pictures",
+        "training images",
         "WIDER_train/images",
         ("WIDER_train.zip",),
         r"(?:.*/)?WIDER_train/images/([^/]+/[^/]+)",
@@ -66,7 +66,7 @@ PARTS = (
         count=12_880,
     ),
     Part(
-        "validation pictures",
+        "validation images",
         "WIDER_val/images",
         ("WIDER_val.zip",),
         r"(?:.*/)?WIDER_val/images/([^/]+/[^/]+)",
@@ -138,9 +138,9 @@ def check(part: Part, root: Path) -> Finding:
     """Whether a part is complete, and what is missing."""
     folder = root / part.folder
     if part.count:
-        expected = _listed_pictures(part, root)
+        expected = _listed_images(part, root)
         wanted = len(expected) or part.count
-        unit = "pictures"
+        unit = "images"
     else:
         expected, wanted, unit = set(part.files), len(part.files), "files"
     present = _files(folder)
@@ -158,7 +158,7 @@ def check(part: Part, root: Path) -> Finding:
     return Finding(part, False, f"only {what} of {wanted:,} in {folder}{empty}{names}: get {part.source}")
 
 
-def _listed_pictures(part: Part, root: Path) -> set[str]:
+def _listed_images(part: Part, root: Path) -> set[str]:
     path = root / part.annotations
     return {annotation.name for annotation in read_annotations(path)} if path.is_file() else set()
 

@@ -1,1 +1,1 @@
-"""From a trained checkpoint to something that runs elsewhere: ONNX, quantization, TensorRT, mmdeploy."""
+"""Model files for other devices, without torch: quantization, TensorRT engines; imported by cli and tools."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -33,16 +33,13 @@ from onnxruntime.quantization import (
 )
 
 from facedet_mm.detectors.heads import Head
-from facedet_mm.detectors.letterbox import InputSize, fit, make_blob
 from facedet_mm.detectors.onnx import OnnxDetector
+from facedet_mm.detectors.preprocess import InputSize, fit, make_blob
 from facedet_mm.errors import FaceDetError
-from facedet_mm.files import atomic_path
-from facedet_mm.images import read_image
+from facedet_mm.io.images import read_image
+from facedet_mm.system.files import atomic_path
 
-if TYPE_CHECKING:
-    from torch import nn
-
-__all__ = ["QuantizedModel", "quantize_model", "quantize_onnx"]
+__all__ = ["QuantizedModel", "quantize_onnx"]
 
 Channels: TypeAlias = NDArray[np.float32]
 """(C,): a value for each channel."""
@@ -51,7 +48,7 @@ _OPSET = 17
 _LEAST_LOGIT = -4.6
 """Of a score of 0.01: below it one logit is as good as another."""
 _FOR_BIASES = 24
-"""Pictures for the biases: means settle sooner than ranges."""
+"""Images for the biases: means settle sooner than ranges."""
 _LEAST_SCALE = 1 / 64
 """A channel's range is stretched by at most 64."""
 
@@ -63,13 +60,13 @@ class QuantizedModel:
     Attributes:
         path: the quantized file.
         convolutions: how many run in INT8.
-        pictures: how many the ranges were measured on.
+        images: how many the ranges were measured on.
         bytes_before, bytes_after: sizes of the files.
     """
 
     path: Path
     convolutions: int
-    pictures: int
+    images: int
     bytes_before: int
     bytes_after: int
 
@@ -77,7 +74,7 @@ class QuantizedModel:
 def quantize_onnx(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    pictures: Sequence[str | os.PathLike[str]],
+    images: Sequence[str | os.PathLike[str]],
     *,
     input_size: InputSize = 640,
     symmetric: bool = False,
@@ -90,41 +87,41 @@ def quantize_onnx(
     Args:
         model: an SCRFD or YuNet file in float.
         output: the file to write.
-        pictures: on which the ranges of the activations are measured; some 100 of the kind that will be seen. They
+        images: on which the ranges of the activations are measured; some 100 of the kind that will be seen. They
             need no annotations.
         input_size: that they are measured at; as for :class:`~facedet_mm.detectors.onnx.OnnxDetector`.
         symmetric: signed activations without an offset, the only ones that TensorRT takes; a little less exact.
-        ranges: of inner activations: the mean over the pictures of each one's least and largest value, or the least
+        ranges: of inner activations: the mean over the images of each one's least and largest value, or the least
             and largest of all. Neither is better for all models.
 
     Raises:
         ModelError: ``model`` is no such file.
-        FaceDetError: it is quantized already, or there are no pictures.
-        ImageError: a picture can't be read.
+        FaceDetError: it is quantized already, or there are no images.
+        ImageError: an image can't be read.
 
     Example:
         >>> import tempfile
         >>> from facedet_mm.zoo import asset_path
-        >>> model, picture = asset_path("yunet_n_dynamic.onnx"), asset_path("solvay_1927.jpg")
+        >>> model, path = asset_path("yunet_n_dynamic.onnx"), asset_path("solvay_1927.jpg")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     quantize_onnx(model, f"{folder}/int8.onnx", [picture], input_size=320).convolutions
-        53
+        ...     quantize_onnx(model, f"{folder}/int8.onnx", [path], input_size=320).convolutions
+        59
     """
-    if not pictures:
-        raise FaceDetError("quantization needs pictures to measure the activations on, and there are none")
+    if not images:
+        raise FaceDetError("quantization needs images to measure the activations on, and there are none")
     detector = OnnxDetector(model, input_size=input_size)
     if not isinstance(detector._head, Head):
         raise FaceDetError(f"{model} decodes in the graph, where INT8 costs pixels: quantize the file of --kind raw")
     original = onnx.load(model)
     if any(node.op_type in ("QuantizeLinear", "QLinearConv", "ConvInteger") for node in original.graph.node):
         raise FaceDetError(f"{model} is quantized already; start from the float file")
-    blobs = _Blobs(detector, pictures)
+    blobs = _Blobs(detector, images)
     converted = version_converter.convert_version(original, _OPSET)
     graph = _Graph(converted)
     scores = graph.score_convolutions()
     lasts = [node.output[0] for node in graph.last_convolutions()]
-    extremes = _extremes(converted, [*graph.equalisable(), *lasts], blobs)
-    graph.equalise({name: np.maximum(-low, high) for name, (low, high) in extremes.items()})
+    extremes = _extremes(converted, [*graph.equalizable(), *lasts], blobs)
+    graph.equalize({name: np.maximum(-low, high) for name, (low, high) in extremes.items()})
     # What comes out isn't cut, whatever the inner ranges are.
     kept = {name: (low.min(), high.max()) for name, (low, high) in extremes.items() if name in lasts}
     for node in scores[:1]:
@@ -161,40 +158,6 @@ def quantize_onnx(
     return QuantizedModel(Path(output), convolutions, len(blobs), os.stat(model).st_size, os.stat(output).st_size)
 
 
-def quantize_model(model: nn.Module, method: str = "dynamic") -> nn.Module:
-    """PyTorch's dynamic quantization for the CPU: linear layers get INT8 weights, inputs are quantized on the fly.
-
-    PyTorch has no dynamic convolution, and SCRFD is nothing but convolutions: a detector comes out as it went in,
-    with a warning. What makes a detector faster is :func:`quantize_onnx` on its exported file.
-
-    Args:
-        model: any module; it is not changed.
-        method: ``'dynamic'``.
-
-    Raises:
-        FaceDetError: another method.
-
-    Example:
-        >>> from torch import nn
-        >>> quantize_model(nn.Sequential(nn.Linear(8, 2)))[0].weight().dtype
-        torch.qint8
-    """
-    import torch
-
-    if method != "dynamic":
-        raise FaceDetError(
-            f"method must be 'dynamic', not {method!r}; for static INT8 export the model and use facedet quantize"
-        )
-    if not any(isinstance(module, torch.nn.Linear) for module in model.modules()):
-        logging.getLogger(__name__).warning(
-            "%s has no linear layer, so dynamic quantization changes nothing: export it and use facedet quantize",
-            type(model).__name__,
-        )
-    quantize: Any = torch.ao.quantization.quantize_dynamic
-    quantized: nn.Module = quantize(model, {torch.nn.Linear}, dtype=torch.qint8)
-    return quantized
-
-
 class _Graph:
     """Who makes, uses and weights what in a model; changes it in place."""
 
@@ -207,7 +170,7 @@ class _Graph:
             for name in node.input:
                 self._users[name].append(node)
 
-    def equalisable(self) -> dict[str, tuple[onnx.NodeProto, onnx.NodeProto]]:
+    def equalizable(self) -> dict[str, tuple[onnx.NodeProto, onnx.NodeProto]]:
         """Each tensor between two convolutions, with or without a ReLU, that they share with nobody → the two.
 
         Nor do they share their weights: one net's head may serve several strides.
@@ -221,13 +184,13 @@ class _Graph:
                 found[second.input[0]] = first, second
         return found
 
-    def equalise(self, largest: dict[str, Channels]) -> None:
+    def equalize(self, largest: dict[str, Channels]) -> None:
         """Scales channels so that they fill the range they share; the second convolution undoes it.
 
         A depthwise one does so at no cost, as each of its channels has a scale of its own; elsewhere the channel's
         share of the activations is weighed against its share of the weights.
         """
-        for name, (first, second) in self.equalisable().items():
+        for name, (first, second) in self.equalizable().items():
             channels = np.maximum(largest[name], 1e-6)
             weight = self._array(second.input[1])
             groups, axis = _groups(second), 1
@@ -253,7 +216,7 @@ class _Graph:
         return [node for node in self._nodes if node.op_type == "Conv" and not self._comes_before_one(node)]
 
     def constant_adds(self) -> list[str]:
-        """Additions of a constant: a part of a normalisation, which stays in float."""
+        """Additions of a constant: a part of a normalization, which stays in float."""
         return [
             node.name
             for node in self._nodes
@@ -289,24 +252,24 @@ class _Graph:
 
 
 class _Blobs:
-    """The network's inputs for pictures, made anew in each pass: all at once would fill the memory."""
+    """The network's inputs for images, made anew in each pass: all at once would fill the memory."""
 
-    def __init__(self, detector: OnnxDetector, pictures: Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(self, detector: OnnxDetector, images: Sequence[str | os.PathLike[str]]) -> None:
         self._detector = detector
-        self._pictures = pictures
+        self._images = images
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def some(self, count: int) -> _Blobs:
-        """Those of about ``count`` of the pictures, evenly chosen."""
-        return _Blobs(self._detector, self._pictures[:: max(1, len(self._pictures) // count)])
+        """Those of about ``count`` of the images, evenly chosen."""
+        return _Blobs(self._detector, self._images[:: max(1, len(self._images) // count)])
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         size, network = self._detector.input_size, self._detector._network
         assert not isinstance(size, list)
-        for picture in self._pictures:
-            image = read_image(picture)
+        for path in self._images:
+            image = read_image(path)
             box = fit(image.shape[1], image.shape[0], size, network.divisor)
             yield make_blob([image], [box], network.normalization)
 
@@ -378,7 +341,7 @@ def _groups(convolution: onnx.NodeProto) -> int:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without ONNX Runtime's advice to optimise the file before, which was done or gains nothing here."""
+    """Without ONNX Runtime's advice to optimize the file before, which was done or gains nothing here."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

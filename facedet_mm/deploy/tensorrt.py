@@ -1,4 +1,4 @@
-"""TensorRT engines made ahead of time, for ``build_detector(..., device='trt')`` to find, and checked on a picture.
+"""TensorRT engines made ahead of time, for ``build_detector(..., device='trt')`` to find, and checked on an image.
 
 Needs no PyTorch. On the machine that builds there must be the GPU that is to run the engine.
 """
@@ -34,7 +34,7 @@ class EngineReport:
         shapes: the inputs that it takes.
         seconds: from the file to a running engine; a fraction of one where it lay in the cache.
         faces: found by both, it and ONNX Runtime on the CPU.
-        differences: the largest of ``'scores'`` and, in pixels of the picture, ``'boxes'``.
+        differences: the largest of ``'scores'`` and, in pixels of the image, ``'boxes'``.
     """
 
     path: Path
@@ -58,7 +58,7 @@ def build_engine(
     Args:
         model: an SCRFD or YuNet file.
         precision, shapes, gpu: as for :class:`~facedet_mm.detectors.tensorrt.TensorRTDetector`.
-        image: the picture to compare on, at the size that the engine is tuned for; ``None`` is the photograph that
+        image: the image to compare on, at the size that the engine is tuned for; ``None`` is the photograph that
             comes with the package.
         input_size: side of the one size that it takes where there are no ``shapes``.
 

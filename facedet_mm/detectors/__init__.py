@@ -1,4 +1,4 @@
-"""Detectors: a picture in, :class:`~facedet_mm.structures.Faces` out, on any backend."""
+"""Detectors: an image in, :class:`~facedet_mm.structures.Faces` out, on any backend."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from facedet_mm.detectors.base import Detector, Image, InputSizes
-from facedet_mm.detectors.letterbox import InputSize
 from facedet_mm.detectors.onnx import OnnxDetector
+from facedet_mm.detectors.preprocess import InputSize
 from facedet_mm.errors import FaceDetError, ModelError
-from facedet_mm.features import missing_dependency
+from facedet_mm.system.dependencies import missing_dependency
 from facedet_mm.zoo import config_path, find_model, weights_path
 
 __all__ = ["Detector", "Image", "InputSize", "InputSizes", "OnnxDetector", "build_detector"]
@@ -44,7 +44,7 @@ def build_detector(
         input_size: what the network sees: an int (square), (width, height), ``'auto'``, ``'original'`` or a list of
             these, whose faces are merged.
         max_faces: only so many come out, those with the best scores; ``None`` is all.
-        tiles: also look at tiles of so many pixels of the picture, a side or (width, height).
+        tiles: also look at tiles of so many pixels of the image, a side or (width, height).
         threads: threads of the network, for ``.onnx`` files; ``None`` is a core each.
         precision: of the arithmetic, for the devices that leave a choice: ``'fp32'``, ``'fp16'`` or ``'bf16'`` with
             ``'openvino'``, ``'fp32'``, ``'fp16'`` or ``'int8'`` with ``'trt'``; ``None`` is what they hold for best.
@@ -120,7 +120,7 @@ def _torch_detector(
 ) -> Detector:
     """The one way from the runtime into the training half: by name, and only when asked for."""
     try:
-        module = importlib.import_module("facedet_mm.apis.torch_detector")
+        module = importlib.import_module("facedet_mm.plugin.apis.torch_detector")
     except ImportError as error:
         raise missing_dependency("a .pth checkpoint runs in PyTorch and MMDetection", "train", error) from error
     return cast(Detector, module.TorchDetector(config, weights, **options))

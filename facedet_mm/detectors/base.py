@@ -1,4 +1,4 @@
-"""The one interface of all detectors, and what those that feed a letterboxed picture to a network share."""
+"""The one interface of all detectors, and what those that feed a letterboxed image to a network share."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.letterbox import InputSize, Letterbox, Normalization, Workspace, check_input_size, make_blob
+from facedet_mm.detectors.preprocess import InputSize, Letterbox, Normalization, Workspace, check_input_size, make_blob
 from facedet_mm.detectors.views import View, check_tiles, merge_views, plan_views
 from facedet_mm.errors import FaceDetError, ModelError
-from facedet_mm.images import load_image
+from facedet_mm.io.images import load_image
 from facedet_mm.structures import Faces
 
 Image: TypeAlias = str | os.PathLike[str] | NDArray[np.uint8]
-"""A path, or a uint8 array: grey (H, W), BGR (H, W, 3) or BGRA (H, W, 4)."""
+"""A path, or a uint8 array: gray (H, W), BGR (H, W, 3) or BGRA (H, W, 4)."""
 
 InputSizes: TypeAlias = InputSize | list[InputSize]
 """One :data:`InputSize`, or a list of them: all are run and their faces merged."""
@@ -31,7 +31,7 @@ CPU_BATCH_PIXELS = 640 * 640
 
 
 class Detector(Protocol):
-    """Finds faces in pictures; keeps nothing between calls and may be called from several threads.
+    """Finds faces in images; keeps nothing between calls and may be called from several threads.
 
     Attributes:
         score_thr: only faces with a score above it come out.
@@ -58,15 +58,15 @@ class Detector(Protocol):
     def input_size(self, size: InputSizes) -> None: ...
 
     def detect(self, image: Image) -> Faces:
-        """Faces of one picture in its pixels, by descending score.
+        """Faces of one image in its pixels, by descending score.
 
         Raises:
-            ImageError: the picture can't be read or is no uint8 picture.
+            ImageError: the image can't be read or is no uint8 image.
         """
         ...
 
     def detect_batch(self, images: Sequence[Image]) -> list[Faces]:
-        """Faces of each picture, in the order of ``images``; raises as :meth:`detect` does."""
+        """Faces of each image, in the order of ``images``; raises as :meth:`detect` does."""
         ...
 
 
@@ -96,7 +96,7 @@ class NetworkInput:
 
 
 class LetterboxDetector(ABC):
-    """Pictures to views, views of one size to batches, their faces back to the pictures.
+    """Images to views, views of one size to batches, their faces back to the images.
 
     Args:
         network: what the network takes.
@@ -104,8 +104,8 @@ class LetterboxDetector(ABC):
         iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
         input_size: see :class:`Detector`.
         max_faces: only so many come out, those with the best scores; ``None`` is all.
-        tiles: also look at tiles of so many pixels of the picture, a side or (width, height), overlapping by a
-            fifth: for tiny faces in huge pictures.
+        tiles: also look at tiles of so many pixels of the image, a side or (width, height), overlapping by a
+            fifth: for tiny faces in huge images.
 
     Raises:
         FaceDetError: a value is out of range, or the network does not take ``input_size``.
@@ -145,23 +145,21 @@ class LetterboxDetector(ABC):
         if fixed := self._network.fixed_size:
             if not set(sizes) <= {fixed, fixed[0] if fixed[0] == fixed[1] else fixed, "auto"}:
                 width, height = fixed
-                raise ModelError(
-                    f"{self._network.name} takes only {width} x {height} pictures; pass input_size={fixed}"
-                )
+                raise ModelError(f"{self._network.name} takes only {width} x {height} images; pass input_size={fixed}")
             sizes = [fixed]
         self._sizes: Sequence[InputSize] = tuple(dict.fromkeys(sizes))
 
     def detect(self, image: Image) -> Faces:
-        """Faces of one picture; see :class:`Detector`."""
+        """Faces of one image; see :class:`Detector`."""
         return self._detect([image])[0]
 
     def detect_batch(self, images: Sequence[Image]) -> list[Faces]:
-        """Faces of each picture; views of one input size run together where the network allows it."""
+        """Faces of each image; views of one input size run together where the network allows it."""
         parts = (self._detect(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH))
         return [faces for part in parts for faces in part]
 
     def _make_input(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Letterbox]) -> NDArray[Any]:
-        """The network's input for pictures that share one canvas; it lies there until this thread makes the next."""
+        """The network's input for images that share one canvas; it lies there until this thread makes the next."""
         return make_blob(images, boxes, self._network.normalization, self._workspace)
 
     @abstractmethod
@@ -174,9 +172,9 @@ class LetterboxDetector(ABC):
         """
 
     def _detect(self, images: Sequence[Image]) -> list[Faces]:
-        pictures = [load_image(image) for image in images]
-        plans = [plan_views(p.shape[1], p.shape[0], self._sizes, self.tiles, self._network.divisor) for p in pictures]
-        found = iter(self._find_all([(p, view) for p, plan in zip(pictures, plans, strict=True) for view in plan]))
+        arrays = [load_image(image) for image in images]
+        plans = [plan_views(p.shape[1], p.shape[0], self._sizes, self.tiles, self._network.divisor) for p in arrays]
+        found = iter(self._find_all([(p, view) for p, plan in zip(arrays, plans, strict=True) for view in plan]))
         return [self._best(plan, [next(found) for _ in plan]) for plan in plans]
 
     def _find_all(self, views: Sequence[tuple[NDArray[np.uint8], View]]) -> list[Faces]:

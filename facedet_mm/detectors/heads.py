@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.letterbox import Normalization
+from facedet_mm.detectors.preprocess import Normalization
 
 Family = Literal["scrfd", "yunet"]
 
@@ -69,7 +69,7 @@ class RowLevel:
         A cell is its column, its line and the stride; values come in the order of ``outputs``.
 
         Args:
-            outputs: of one picture.
+            outputs: of one image.
             least: the threshold.
             width: of the network's input.
         """
@@ -147,7 +147,7 @@ class Head:
         return isinstance(self.levels[0], MapLevel)
 
 
-def recognise(
+def recognize(
     shapes: Sequence[tuple[int, ...]],
     width: int,
     height: int,
@@ -192,7 +192,7 @@ def recognise(
 
 
 def input_of(scores: int, metadata: Mapping[str, Any]) -> tuple[Family, Normalization]:
-    """The family of a head with so many scores a row, and the normalisation of its input, see :func:`recognise`.
+    """The family of a head with so many scores a row, and the normalization of its input, see :func:`recognize`.
 
     Raises:
         ValueError: no such family.

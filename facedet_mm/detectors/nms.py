@@ -142,6 +142,6 @@ def _above(
 def _reach(length: NDArray[np.float32], iou_thr: float) -> NDArray[np.float64]:
     """How far behind a box's low end another's can lie: an IoU above t needs an overlap of t times its length.
 
-    The hundredth in favour of the pair outweighs all rounding.
+    The hundredth in favor of the pair outweighs all rounding.
     """
     return (1 - 0.99 * iou_thr) * length.astype(np.float64)

@@ -50,23 +50,23 @@ _DEVICES = {
 
 
 class OnnxDetector(SessionDetector):
-    """Finds faces with an SCRFD or YuNet ONNX file, in whatever flavour it was exported.
+    """Finds faces with an SCRFD or YuNet ONNX file, in whatever flavor it was exported.
 
     Thread-safe: calls share nothing but the session.
 
     Args:
-        path: the file. Strides, anchors and normalisation come from its metadata or are told from its outputs.
+        path: the file. Strides, anchors and normalization come from its metadata or are told from its outputs.
         device: ``None`` or ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'tensorrt'``, ``'openvino'``, ``'coreml'`` or
             ``'directml'``; a GPU's number follows a colon.
         score_thr: only faces with a score above it come out.
         iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
         input_size: an int (square), (width, height), ``'auto'`` (as a 640 square, with no more padding than
-            the network needs: faster, same result), ``'original'`` (the picture's own size), or a list of these,
-            whose faces are merged: ``[320, 640]`` also finds faces that fill the picture.
+            the network needs: faster, same result), ``'original'`` (the image's own size), or a list of these,
+            whose faces are merged: ``[320, 640]`` also finds faces that fill the image.
         threads: threads of one inference; ``None`` leaves it to ONNX Runtime (a thread a core).
         max_faces: only so many come out, those with the best scores; ``None`` is all.
-        tiles: also look at tiles of so many pixels of the picture, a side or (width, height), overlapping by a
-            fifth: for tiny faces in huge pictures.
+        tiles: also look at tiles of so many pixels of the image, a side or (width, height), overlapping by a
+            fifth: for tiny faces in huge images.
 
     Raises:
         ModelError: the file is missing, damaged, no face detector, or does not take ``input_size``.
@@ -147,7 +147,7 @@ def _open(path: Path, content: str | bytes, device: str | None, threads: int | N
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
     options.enable_mem_pattern = providers[0][0] != "DmlExecutionProvider"  # which does not support it
-    # Between two runs ONNX Runtime's threads would spin on the cores that decode and resize the next picture.
+    # Between two runs ONNX Runtime's threads would spin on the cores that decode and resize the next image.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # Work is split finer towards its end, so that no thread waits long for another: 1 to 2 % on small networks.
     options.add_session_config_entry("session.dynamic_block_base", "8")

@@ -28,7 +28,7 @@ class OpenVinoDetector(SessionDetector):
     Thread-safe: each thread has its own inference request.
 
     Args:
-        path: the file. Strides, anchors and normalisation come from its metadata or are told from its outputs.
+        path: the file. Strides, anchors and normalization come from its metadata or are told from its outputs.
         device: ``'cpu'``, ``'gpu'``, ``'gpu:1'``, ``'npu'`` or ``'auto'``, OpenVINO's names in any case.
         precision: the arithmetic inside; ``None`` is OpenVINO's choice: bfloat16 on CPUs that have it (twice as
             fast as float32, with scores that differ in the third digit), else float32.

@@ -13,18 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.base import CPU_BATCH_PIXELS, InputSizes, LetterboxDetector, NetworkInput
-from facedet_mm.detectors.decode import to_faces
-from facedet_mm.detectors.decoded import DecodedHead, check_fixed_thresholds, recognise_decoded, select_faces
-from facedet_mm.detectors.heads import Head, Place, recognise
-from facedet_mm.detectors.letterbox import Letterbox, make_blob
-from facedet_mm.detectors.pixels import make_pixels, padding_of
+from facedet_mm.detectors.end2end import DecodedHead, check_fixed_thresholds, recognize_decoded, select_faces
+from facedet_mm.detectors.heads import Head, Place, recognize
+from facedet_mm.detectors.postprocess import postprocess
+from facedet_mm.detectors.preprocess import Letterbox, make_blob, make_pixels, padding_of
 from facedet_mm.errors import ModelError
 from facedet_mm.structures import Faces
 
 EXPECTED = "expected an SCRFD or YuNet file: a float (N, 3, H, W) input and, for each stride, score and box outputs"
 OPTIONS = frozenset({"score_thr", "iou_thr", "content_size"})
 """Inputs of a file with NMS inside that may be left out: its thresholds, (1,) float32, and the sizes (width, height)
-of the pictures in the input, (N, 2) float32."""
+of the images in the input, (N, 2) float32."""
 _PROBE = (128, 128)
 
 
@@ -38,7 +37,7 @@ class Session(Protocol):
         metadata: what the file says of itself under the key ``facedet_mm``, JSON.
         on_cpu: whether the processor itself runs it.
         places: where in the maps that it puts out each output of the file lies; empty if it puts out the same.
-        interleaved: whether it takes (N, H, W, 3) BGR instead, float32 and normalised.
+        interleaved: whether it takes (N, H, W, 3) BGR instead, float32 and normalized.
     """
 
     path: Path
@@ -98,21 +97,21 @@ class SessionDetector(LetterboxDetector):
         batch, height, width = (session.input_shape[i] for i in ((0, 1, 2) if self._pixels else (0, 2, 3)))
         fixed_size = (width, height) if width is not None and height is not None else None
         self._metadata = _metadata(session)
-        self._head = _recognise(session, fixed_size, self._metadata, probe)
+        self._head = _recognize(session, fixed_size, self._metadata, probe)
         self._padding = padding_of(self._head.normalization)
-        by_picture = (
+        by_image = (
             isinstance(self._head, DecodedHead)
             or bool(session.places)
             or all(len(shape) == 3 for shape in session.output_shapes)
         )
-        if not by_picture and batch not in (None, 1):
-            raise ModelError(f"{session.path} takes {batch} pictures at a time, but its outputs have no batch axis")
+        if not by_image and batch not in (None, 1):
+            raise ModelError(f"{session.path} takes {batch} images at a time, but its outputs have no batch axis")
         network = NetworkInput(
             str(session.path),
             self._head.normalization,
             self._head.divisor,
             fixed_size,
-            batch=batch if by_picture else 1,
+            batch=batch if by_image else 1,
             batch_pixels=CPU_BATCH_PIXELS if session.on_cpu else math.inf,
         )
         super().__init__(network, score_thr, iou_thr, input_size, max_faces, tiles)
@@ -135,7 +134,7 @@ class SessionDetector(LetterboxDetector):
         outputs = self._session.run(blob)
         for i, box in enumerate(boxes):
             of_view = [output if output.ndim == 2 else output[i] for output in outputs]
-            yield to_faces(self._head, of_view, box, self.score_thr, self.iou_thr)
+            yield postprocess(self._head, of_view, box, self.score_thr, self.iou_thr)
 
     def _run_nms(self, blob: NDArray[Any], boxes: Sequence[Letterbox]) -> Sequence[NDArray[np.float32]]:
         """Runs a file that may have NMS inside, with this detector's thresholds."""
@@ -160,7 +159,7 @@ def check_file(path: Path) -> None:
 
 
 def is_input(shape: tuple[int | None, ...], pixels: bool) -> bool:
-    """Whether an input of this shape takes pictures: (N, H, W, 3) pixels or (N, 3, H, W) floats."""
+    """Whether an input of this shape takes images: (N, H, W, 3) pixels or (N, 3, H, W) floats."""
     return len(shape) == 4 and shape[3 if pixels else 1] == 3
 
 
@@ -181,7 +180,7 @@ def _metadata(session: Session) -> dict[str, Any]:
         raise ModelError(f"{session.path}: its metadata are damaged ({error}); export it again") from error
 
 
-def _recognise(
+def _recognize(
     session: Session, fixed_size: tuple[int, int] | None, metadata: Mapping[str, Any], probe: tuple[int, int]
 ) -> Head | DecodedHead:
     width, height = fixed_size or probe
@@ -191,13 +190,13 @@ def _recognise(
         if session.places:
             maps = session.run(_blank(session, batch, width, height))
             shapes = [place.shape(maps) for place in session.places]
-            return recognise(shapes, width, height, metadata, session.places)
-        if decoded := recognise_decoded(session.output_shapes, metadata):
+            return recognize(shapes, width, height, metadata, session.places)
+        if decoded := recognize_decoded(session.output_shapes, metadata):
             return decoded
         # A file with a free input may still declare the output sizes of the input it was exported with.
         if not (fixed_size and all(len(s) == len(t) for s, t in zip(shapes, session.output_shapes, strict=True))):
             shapes = [output.shape for output in session.run(_blank(session, batch, width, height))]
-        return recognise(shapes, width, height, metadata)
+        return recognize(shapes, width, height, metadata)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{session.path} is no face detector that is known: {error}; {EXPECTED}") from error
 

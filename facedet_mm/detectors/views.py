@@ -1,4 +1,4 @@
-"""Views: the whole picture at one or several sizes, and tiles of it; and one set of faces out of all of them."""
+"""Views: the whole image at one or several sizes, and tiles of it; and one set of faces out of all of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.letterbox import InputSize, Letterbox, fit
 from facedet_mm.detectors.nms import nms
+from facedet_mm.detectors.preprocess import InputSize, Letterbox, fit
 from facedet_mm.errors import FaceDetError
 from facedet_mm.structures import Faces
 
 TILE_OVERLAP = 0.2
-"""Share of a tile that its neighbour shows too: a face up to this size is whole in one of them."""
+"""Share of a tile that its neighbor shows too: a face up to this size is whole in one of them."""
 _NEAR_CUT = 8.0
 """A box that ends within so many pixels of the network's input from a cut may be a part of a face."""
 _PART = 0.5
@@ -24,12 +24,12 @@ _PART = 0.5
 
 @dataclass(frozen=True)
 class View:
-    """A region of a picture and where it lies in the network's input.
+    """A region of an image and where it lies in the network's input.
 
     Attributes:
-        region: x1 y1 x2 y2 in pixels of the picture.
+        region: x1 y1 x2 y2 in pixels of the image.
         letterbox: of the region.
-        cuts: whether the region's left, top, right and bottom edge cuts through the picture.
+        cuts: whether the region's left, top, right and bottom edge cuts through the image.
     """
 
     region: tuple[int, int, int, int]
@@ -61,10 +61,10 @@ def check_tiles(tiles: Any) -> tuple[int, int] | None:
 def plan_views(
     width: int, height: int, sizes: Sequence[InputSize], tiles: tuple[int, int] | None, divisor: int
 ) -> list[View]:
-    """The views of a picture of ``width`` × ``height``: the whole at each size, then its tiles at each size.
+    """The views of an image of ``width`` × ``height``: the whole at each size, then its tiles at each size.
 
-    The tiles cover the picture evenly, each overlapping the next by at least :data:`TILE_OVERLAP` of its side. A
-    picture that fits into one tile has none.
+    The tiles cover the image evenly, each overlapping the next by at least :data:`TILE_OVERLAP` of its side. A
+    image that fits into one tile has none.
     """
     whole = (0, 0, width, height)
     views = [View(whole, fit(width, height, size, divisor)) for size in sizes]
@@ -79,13 +79,13 @@ def plan_views(
 
 
 def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float) -> Faces:
-    """One set of faces, by descending score, out of those of several views of one picture.
+    """One set of faces, by descending score, out of those of several views of one image.
 
     A box that ends at a cut may be a part of a face that another view shows whole, so it stays only where no
     other face covers half of it. Of the others, exact NMS keeps the best.
 
     Args:
-        views: of one picture.
+        views: of one image.
         found: the faces of each view, in pixels of its region.
         iou_thr: of the NMS.
     """
@@ -119,7 +119,7 @@ def _cut(view: View, faces: Faces) -> NDArray[np.bool_]:
     """(N,): which of the view's faces end at a cut."""
     box = view.letterbox
     margin = _NEAR_CUT / np.array(box.scale * 2)
-    near = np.hstack([faces.boxes[:, :2] < margin[:2], faces.boxes[:, 2:] > np.array(box.picture) - margin[2:]])
+    near = np.hstack([faces.boxes[:, :2] < margin[:2], faces.boxes[:, 2:] > np.array(box.source) - margin[2:]])
     result: NDArray[np.bool_] = (near & np.array(view.cuts)).any(axis=1)
     return result
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.evaluation.ground_truth import GroundTruth
-from facedet_mm.evaluation.submission import Predictions
+from facedet_mm.datasets.ground_truth import GroundTruth
+from facedet_mm.datasets.submission import Predictions
 from facedet_mm.evaluation.wider_face import best_faces, images_with_faces
 
 __all__ = ["LEFT_OUT", "NO_FACE", "Matches", "OperatingPoint", "false_alarms", "match_detections", "recall_by_group"]
@@ -19,7 +19,7 @@ __all__ = ["LEFT_OUT", "NO_FACE", "Matches", "OperatingPoint", "false_alarms", "
 NO_FACE = -1
 """In :attr:`Matches.faces`: the detection overlaps no face enough, it is a false alarm."""
 LEFT_OUT = -2
-"""In :attr:`Matches.faces`: the picture is not in the ground truth or has no faces there, so the detection counts
+"""In :attr:`Matches.faces`: the image is not in the ground truth or has no faces there, so the detection counts
 nowhere."""
 
 
@@ -31,7 +31,7 @@ class Matches:
         faces: (N,) int64, of each detection its face as a row of ``GroundTruth.boxes``, or :data:`NO_FACE` or
             :data:`LEFT_OUT`.
         found_scores: (F,) float64, of each face the best score of its detections; −inf where it has none.
-        predicted: (F,) bool, faces on pictures that the predictions know.
+        predicted: (F,) bool, faces on images that the predictions know.
 
     Example:
         >>> predictions = Predictions.from_images([("party/1.jpg", [[10, 10, 50, 60], [0, 0, 5, 5]], [0.9, 0.8])])
@@ -51,7 +51,7 @@ class Matches:
         """Faces that count in a setting and that no detection with at least ``score_thr`` finds, worst first.
 
         A miss is the worse the more settings count the face (easy faces count in all) and, among those, the taller
-        it is. Pictures without predictions are passed over.
+        it is. Images without predictions are passed over.
         """
         settings = np.sum([*ground_truth.settings.values(), np.zeros(len(self.found_scores), np.intp)], axis=0)
         heights = ground_truth.boxes[:, 3] - ground_truth.boxes[:, 1]
@@ -105,7 +105,7 @@ def match_detections(predictions: Predictions, ground_truth: GroundTruth, iou_th
     """Gives each detection its best-overlapping face, if it reaches ``iou_thr``, whether or not the face counts.
 
     Args:
-        predictions: detections in any order; pictures are matched by name, those that are absent have none.
+        predictions: detections in any order; images are matched by name, those that are absent have none.
         ground_truth: the faces.
         iou_thr: least IoU of a match, in (0, 1].
 

@@ -27,9 +27,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from facedet_mm.datasets.ground_truth import GroundTruth
+from facedet_mm.datasets.submission import Predictions
 from facedet_mm.errors import AnnotationError
-from facedet_mm.evaluation.ground_truth import GroundTruth
-from facedet_mm.evaluation.submission import Predictions
 
 NUM_THRESHOLDS = 1000
 SIZE_EDGES = (0, 10, 30, 50, 100, 300)
@@ -46,7 +46,7 @@ class SettingResult:
 
     Attributes:
         ap: average precision, a fraction; NaN when no face counts.
-        precision: (1000,) float64, at descending thresholds of the normalised score.
+        precision: (1000,) float64, at descending thresholds of the normalized score.
         recall: (1000,) float64.
         faces: (6,) int64, faces that count, by height in the buckets of :data:`SIZE_EDGES`.
         missed: (6,) int64, those of them that no detection finds at any score.
@@ -129,7 +129,7 @@ def _missing_message(missing: tuple[str, ...], total: int) -> str:
 
 
 def _levels(scores: NDArray[np.floating], used: NDArray[np.bool_]) -> NDArray[np.int16]:
-    """(N,) index of the first threshold that each normalised score reaches."""
+    """(N,) index of the first threshold that each normalized score reaches."""
     levels = np.zeros(len(scores), np.int16)
     if not used.any():
         return levels
@@ -139,10 +139,10 @@ def _levels(scores: NDArray[np.floating], used: NDArray[np.bool_]) -> NDArray[np
     if lowest == highest:
         return levels
     ascending = _THRESHOLDS[::-1]
-    step = 1 << 20  # normalised scores are float64: 8 MB at a time
+    step = 1 << 20  # normalized scores are float64: 8 MB at a time
     for start in range(0, len(scores), step):
-        normalised = (scores[start : start + step].astype(np.float64) - lowest) / (highest - lowest)
-        levels[start : start + step] = NUM_THRESHOLDS - np.searchsorted(ascending, normalised, side="right")
+        normalized = (scores[start : start + step].astype(np.float64) - lowest) / (highest - lowest)
+        levels[start : start + step] = NUM_THRESHOLDS - np.searchsorted(ascending, normalized, side="right")
     return levels
 
 

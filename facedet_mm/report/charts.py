@@ -1,4 +1,4 @@
-"""Charts as inline SVG, coloured by the page's style sheet, each with its figures as a table."""
+"""Charts as inline SVG, colored by the page's style sheet, each with its figures as a table."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def thin(series: Series) -> Series:
-    """The same line with fewer than twice :data:`POINTS` points, each the mean of some neighbours.
+    """The same line with fewer than twice :data:`POINTS` points, each the mean of some neighbors.
 
     Example:
         >>> thin(Series(0, "first", np.arange(1500.0), np.arange(1500.0))).y[:3].tolist()

@@ -1,4 +1,4 @@
-"""The worst misses and the most confident false alarms, cut out of their pictures."""
+"""The worst misses and the most confident false alarms, cut out of their images."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.errors import ImageError
-from facedet_mm.images import read_image
+from facedet_mm.io.images import read_image
 
-__all__ = ["Crop", "Pictures"]
+__all__ = ["Crop", "ImageFolder"]
 
 Box = tuple[float, float, float, float]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _CONTEXT = 3.0
-"""Side of a crop, in longer sides of the box; less, down to the next one, where the picture is too small."""
+"""Side of a crop, in longer sides of the box; less, down to the next one, where the image is too small."""
 _LEAST_CONTEXT = 1.2
 _LEAST_SIDE = 64
 _MOST_PIXELS = 192
@@ -30,10 +30,10 @@ _QUALITY = 80
 
 @dataclass(frozen=True)
 class Crop:
-    """A square piece of a picture.
+    """A square piece of an image.
 
     Attributes:
-        window: x1 y1 x2 y2 in pixels of the picture; what lies outside of the picture is black.
+        window: x1 y1 x2 y2 in pixels of the image; what lies outside of the image is black.
         jpeg: the pixels, at most 192 a side.
 
     Example:
@@ -50,8 +50,8 @@ class Crop:
         return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode("ascii")
 
 
-class Pictures:
-    """A folder of pictures by their keys ``event/image``.
+class ImageFolder:
+    """A folder of images by their keys ``event/image``.
 
     Attributes:
         folder: holds ``<event>/<image>.jpg``, or a folder ``images`` that does.
@@ -64,7 +64,7 @@ class Pictures:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     os.mkdir(f"{folder}/party")
         ...     _ = cv2.imwrite(f"{folder}/party/1.png", np.zeros((90, 120, 3), np.uint8))
-        ...     crops = Pictures(folder).cut({"party/1": [(10.0, 10.0, 40.0, 50.0)]})
+        ...     crops = ImageFolder(folder).cut({"party/1": [(10.0, 10.0, 40.0, 50.0)]})
         >>> crops["party/1"][0].window
         (0.0, 0.0, 90.0, 90.0)
     """
@@ -77,14 +77,14 @@ class Pictures:
             self.folder = self.folder / "images"
 
     def path(self, key: str) -> Path | None:
-        """The file of a picture; ``None`` if there is none."""
+        """The file of an image; ``None`` if there is none."""
         return next((path for suffix in SUFFIXES if (path := self.folder / f"{key}{suffix}").is_file()), None)
 
     def cut(self, wanted: dict[str, list[Box]]) -> dict[str, list[Crop]]:
-        """A crop around each box; pictures that are missing or damaged are left out.
+        """A crop around each box; images that are missing or damaged are left out.
 
         Args:
-            wanted: key → boxes x1 y1 x2 y2 in pixels of that picture.
+            wanted: key → boxes x1 y1 x2 y2 in pixels of that image.
         """
         crops = {}
         for key, boxes in wanted.items():
@@ -130,7 +130,7 @@ def _cut(image: NDArray[np.uint8], box: Box) -> Crop:
 
 
 def _start(low: float, high: float, side: int, end: int) -> int:
-    """Where a window around the middle begins; moved into the picture as far as the box stays inside."""
+    """Where a window around the middle begins; moved into the image as far as the box stays inside."""
     start = (low + high - side) / 2
     moved = min(max(start, 0.0), max(end - side, 0.0)) if side <= end else (end - side) / 2
     return round(min(max(moved, high - side), low))

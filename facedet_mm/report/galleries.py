@@ -61,26 +61,26 @@ def _galleries(title: str, legend: str, galleries: list[tuple[int, str, list[Sho
 
 
 def _remark(report: Report, shots: Sequence[Shot]) -> str:
-    if report.pictures is None:
+    if report.images is None:
         return warning("Without --images there are no crops.")
     lacking = sorted({shot.key for shot in shots if shot.crop is None})
     if not lacking:
         return ""
     return warning(
-        f"{len(lacking)} pictures are missing or damaged in {report.pictures.folder} (first {lacking[0]}), so their "
+        f"{len(lacking)} images are missing or damaged in {report.images.folder} (first {lacking[0]}), so their "
         "crops are left out."
     )
 
 
 def _figure(run: int, shot: Shot, report: Report, out: Path) -> str:
-    picture = '<span class="none">no picture</span>' if shot.crop is None else _picture(shot, shot.crop)
+    image = '<span class="none">no image</span>' if shot.crop is None else _image(shot, shot.crop)
     name = f'<span title="{escape(shot.key)}">{escape(shot.key.rpartition("/")[2])}</span>'
-    path = None if report.pictures is None or shot.crop is None else report.pictures.path(shot.key)
+    path = None if report.images is None or shot.crop is None else report.images.path(shot.key)
     if path is not None:
         address = escape(link(path, out))
-        picture, name = f'<a href="{address}">{picture}</a>', f'<a href="{address}">{name}</a>'
+        image, name = f'<a href="{address}">{image}</a>', f'<a href="{address}">{name}</a>'
     text = ". ".join(filter(None, [shot.text, _finders(run, shot, report)]))
-    return f"<figure>{picture}<figcaption>{escape(text)}.<br>{name}</figcaption></figure>"
+    return f"<figure>{image}<figcaption>{escape(text)}.<br>{name}</figcaption></figure>"
 
 
 def _finders(run: int, shot: Shot, report: Report) -> str:
@@ -95,7 +95,7 @@ def _finders(run: int, shot: Shot, report: Report) -> str:
     return "; ".join(parts)
 
 
-def _picture(shot: Shot, crop: Crop) -> str:
+def _image(shot: Shot, crop: Crop) -> str:
     x1, y1, x2, y2 = crop.window
     place = f'x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" height="{y2 - y1:g}"'
     boxes = "".join(
@@ -103,7 +103,7 @@ def _picture(shot: Shot, crop: Crop) -> str:
         for mark in (*shot.around, shot.mark)
     )
     return (
-        f'<svg class="picture" role="img" viewBox="{x1:g} {y1:g} {x2 - x1:g} {y2 - y1:g}" '
+        f'<svg class="image" role="img" viewBox="{x1:g} {y1:g} {x2 - x1:g} {y2 - y1:g}" '
         f'aria-label="{escape(f"{shot.mark.text} in {shot.key}")}"><image {place} href="{crop.uri}"/>{boxes}</svg>'
     )
 

@@ -21,7 +21,7 @@ def render(report: Report, out: Path) -> str:
 
     Args:
         report: what it shows.
-        out: where it will be, so that links to the pictures lead there.
+        out: where it will be, so that links to the images lead there.
 
     Example:
         >>> from facedet_mm.report.results import Options
@@ -55,7 +55,7 @@ def render(report: Report, out: Path) -> str:
 <body>
 <h1>{escape(title)}</h1>
 <p class="note">Made by facedet-mm {escape(__version__)}.</p>
-<ul class="legend" aria-label="runs and their colours">{legend}</ul>
+<ul class="legend" aria-label="runs and their colors">{legend}</ul>
 <main>
 {"".join(parts)}
 </main>

@@ -8,12 +8,12 @@ from html import escape
 __all__ = ["grid", "note", "run_class", "section", "swatch", "table", "warning"]
 
 COLORS = 6
-"""Runs that have a colour of their own in the style sheet; the next ones have another dash pattern."""
+"""Runs that have a color of their own in the style sheet; the next ones have another dash pattern."""
 _DASHES = 4
 
 
 def run_class(run: int) -> str:
-    """The classes that give a run its colour and dash pattern, the same everywhere.
+    """The classes that give a run its color and dash pattern, the same everywhere.
 
     Example:
         >>> run_class(1), run_class(7)
@@ -23,7 +23,7 @@ def run_class(run: int) -> str:
 
 
 def swatch(run: int) -> str:
-    """A short line in the colour of a run.
+    """A short line in the color of a run.
 
     Example:
         >>> swatch(1)[:20]

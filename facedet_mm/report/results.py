@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.evaluation import WiderFaceResult, evaluate, read_predictions
+from facedet_mm.datasets import read_predictions
+from facedet_mm.datasets.attributes import ATTRIBUTE_LABELS, AnnotatedFaces
+from facedet_mm.evaluation import WiderFaceResult, evaluate
 from facedet_mm.evaluation.analysis import OperatingPoint, match_detections, recall_by_group
-from facedet_mm.evaluation.attributes import ATTRIBUTE_LABELS, AnnotatedFaces
 from facedet_mm.evaluation.wider_face import SIZE_EDGES
-from facedet_mm.report.crops import Pictures
+from facedet_mm.report.crops import ImageFolder
 from facedet_mm.report.runs import Run, RunLog
 from facedet_mm.report.shots import Scene, Shot
 
@@ -28,7 +29,7 @@ class Options:
 
     Attributes:
         score_thr: score at which misses, recall and false alarms are looked at.
-        allow_missing: whether pictures without predictions count as without detections.
+        allow_missing: whether images without predictions count as without detections.
         shots: most misses and most false alarms of a run.
 
     Example:
@@ -49,19 +50,19 @@ class Scored:
         wider: AP and precision-recall curves.
         point: what happens at the score of the options.
         found_scores: (F,) best score that finds each face, −inf without.
-        pictures: how many pictures of the ground truth were predicted.
+        images: how many images of the ground truth were predicted.
         misses: the worst.
         alarms: the most confident.
 
     Example:
         >>> list(Scored.__dataclass_fields__)
-        ['wider', 'point', 'found_scores', 'pictures', 'misses', 'alarms']
+        ['wider', 'point', 'found_scores', 'images', 'misses', 'alarms']
     """
 
     wider: WiderFaceResult
     point: OperatingPoint
     found_scores: NDArray[np.float64]
-    pictures: int
+    images: int
     misses: list[Shot]
     alarms: list[Shot]
 
@@ -71,10 +72,10 @@ class Report:
     """All that a page shows.
 
     Attributes:
-        runs: the runs, each with its colour by its place.
+        runs: the runs, each with its color by its place.
         scored: of each run the outcome of its predictions; ``None`` without.
         faces: the annotation; ``None`` without.
-        pictures: where crops come from; ``None`` without.
+        images: where crops come from; ``None`` without.
         options: what it is made with.
 
     Example:
@@ -86,18 +87,18 @@ class Report:
     runs: list[Run]
     scored: list[Scored | None]
     faces: AnnotatedFaces | None
-    pictures: Pictures | None
+    images: ImageFolder | None
     options: Options
 
     @classmethod
-    def of(cls, runs: list[Run], faces: AnnotatedFaces | None, pictures: Pictures | None, options: Options) -> Report:
+    def of(cls, runs: list[Run], faces: AnnotatedFaces | None, images: ImageFolder | None, options: Options) -> Report:
         """Scores the predictions of ``runs``; without ``faces`` none.
 
         Raises:
             AnnotationError: predictions can't be read or do not fit the annotation.
         """
-        scored = [None if faces is None else score_run(run, faces, pictures, options) for run in runs]
-        return cls(runs, scored, faces, pictures, options)
+        scored = [None if faces is None else score_run(run, faces, images, options) for run in runs]
+        return cls(runs, scored, faces, images, options)
 
     def logs(self) -> list[tuple[int, str, RunLog]]:
         """Number, name and log of the runs whose log has lines."""
@@ -141,7 +142,7 @@ def groupings(faces: AnnotatedFaces) -> list[Grouping]:
     """By height, and by each attribute that the annotation has.
 
     Example:
-        >>> from facedet_mm.evaluation import GroundTruth
+        >>> from facedet_mm.datasets import GroundTruth
         >>> truth = GroundTruth.from_images([("party/1.jpg", [[12, 10, 50, 62]], [False])])
         >>> [grouping.title for grouping in groupings(AnnotatedFaces(truth, {"pose": np.array([1])}))]
         ['height in pixels', 'pose']
@@ -153,15 +154,15 @@ def groupings(faces: AnnotatedFaces) -> list[Grouping]:
     return [Grouping("height in pixels", labels, heights), *attributes]
 
 
-def score_run(run: Run, faces: AnnotatedFaces, pictures: Pictures | None, options: Options) -> Scored | None:
+def score_run(run: Run, faces: AnnotatedFaces, images: ImageFolder | None, options: Options) -> Scored | None:
     """Evaluates a run's predictions and looks for what went wrong; ``None`` without predictions.
 
     Raises:
-        AnnotationError: the predictions can't be read, or pictures lack and ``allow_missing`` is not set.
+        AnnotationError: the predictions can't be read, or images lack and ``allow_missing`` is not set.
 
     Example:
         >>> from pathlib import Path
-        >>> from facedet_mm.evaluation import GroundTruth
+        >>> from facedet_mm.datasets import GroundTruth
         >>> score_run(Run("a", Path("a"), None, None, []), AnnotatedFaces(GroundTruth.from_images([])), None, Options())
     """
     if run.predictions is None:
@@ -175,7 +176,7 @@ def score_run(run: Run, faces: AnnotatedFaces, pictures: Pictures | None, option
         wider=wider,
         point=OperatingPoint.at(options.score_thr, predictions, matches, truth.settings[COUNTED]),
         found_scores=matches.found_scores,
-        pictures=len(truth) - len(wider.missing),
-        misses=scene.misses(options.shots, pictures),
-        alarms=scene.alarms(options.shots, pictures),
+        images=len(truth) - len(wider.missing),
+        misses=scene.misses(options.shots, images),
+        alarms=scene.alarms(options.shots, images),
     )

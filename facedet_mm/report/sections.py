@@ -44,7 +44,7 @@ def training(report: Report) -> str:
     ]
     remark = "The axis of a loss ends just above its 99th percentile"
     if any(len(log.train) >= 2 * POINTS for _, _, log in logs):
-        remark += f"; logs of {2 * POINTS} lines and more are drawn as means of neighbours"
+        remark += f"; logs of {2 * POINTS} lines and more are drawn as means of neighbors"
     return section("Training", note(f"{remark}."), grid(losses), "<br>", grid(aps))
 
 
@@ -130,7 +130,7 @@ def speed(report: Report) -> str:
         for run in report.runs
         for row in run.bench
     ]  # fmt: skip
-    heads = ["run", "size", "batch", "threads", "median (ms a picture)", "95th percentile", "pictures a second"]
+    heads = ["run", "size", "batch", "threads", "median (ms an image)", "95th percentile", "images a second"]
     if measured:
         parts.append(table(heads, measured))
     else:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.evaluation import Predictions
+from facedet_mm.datasets import Predictions
+from facedet_mm.datasets.attributes import AnnotatedFaces
 from facedet_mm.evaluation.analysis import NO_FACE, Matches, false_alarms
-from facedet_mm.evaluation.attributes import AnnotatedFaces
-from facedet_mm.report.crops import Box, Crop, Pictures, overlapping
+from facedet_mm.report.crops import Box, Crop, ImageFolder, overlapping
 
 __all__ = ["Mark", "Scene", "Shot"]
 
@@ -38,11 +38,11 @@ class Shot:
     """A miss or a false alarm.
 
     Attributes:
-        key: its picture, ``event/image``.
+        key: its image, ``event/image``.
         mark: its box.
         text: what is known of it.
         face: row of the missed face in the ground truth; ``None`` for a false alarm.
-        crop: its pixels; ``None`` without the picture.
+        crop: its pixels; ``None`` without the image.
         around: boxes in its crop.
 
     Example:
@@ -59,7 +59,7 @@ class Shot:
 
 
 class Scene:
-    """Faces and detections, picture by picture.
+    """Faces and detections, image by image.
 
     Args:
         faces: what there is to find.
@@ -68,7 +68,7 @@ class Scene:
         score_thr: least score of the detections that count as a find.
 
     Example:
-        >>> from facedet_mm.evaluation import GroundTruth
+        >>> from facedet_mm.datasets import GroundTruth
         >>> from facedet_mm.evaluation.analysis import match_detections
         >>> predictions = Predictions.from_images([("party/1.jpg", [[0, 0, 8, 5]], [0.8])])
         >>> truth = GroundTruth.from_images([("party/1.jpg", [[12, 10, 50, 62]], [False])])
@@ -83,17 +83,17 @@ class Scene:
         self._images = {name: i for i, name in enumerate(predictions.names)}
         self._truth_images = {name: i for i, name in enumerate(self._truth.names)}
 
-    def misses(self, limit: int, pictures: Pictures | None) -> list[Shot]:
-        """The worst misses, see :meth:`~facedet_mm.evaluation.analysis.Matches.missed`; crops from ``pictures``."""
+    def misses(self, limit: int, images: ImageFolder | None) -> list[Shot]:
+        """The worst misses, see :meth:`~facedet_mm.evaluation.analysis.Matches.missed`; crops from ``images``."""
         rows = self._matches.missed(self._truth, self._score_thr)[:limit].tolist()
         owners = _owners(self._truth.offsets, rows)
-        return self._with_crops([self._miss(*pair) for pair in zip(rows, owners, strict=True)], pictures)
+        return self._with_crops([self._miss(*pair) for pair in zip(rows, owners, strict=True)], images)
 
-    def alarms(self, limit: int, pictures: Pictures | None) -> list[Shot]:
+    def alarms(self, limit: int, images: ImageFolder | None) -> list[Shot]:
         """The most confident false alarms at any score."""
         rows = false_alarms(self._predictions, self._matches)[:limit].tolist()
         owners = _owners(self._predictions.offsets, rows)
-        return self._with_crops([self._alarm(*pair) for pair in zip(rows, owners, strict=True)], pictures)
+        return self._with_crops([self._alarm(*pair) for pair in zip(rows, owners, strict=True)], images)
 
     def _miss(self, row: int, image: int) -> Shot:
         box = _box(self._truth.boxes[row])
@@ -106,13 +106,13 @@ class Scene:
         mark = Mark("alarm", box, f"false alarm {score}")
         return Shot(self._predictions.names[image], mark, f"score {score}, {_size(box)}")
 
-    def _with_crops(self, shots: list[Shot], pictures: Pictures | None) -> list[Shot]:
-        if pictures is None:
+    def _with_crops(self, shots: list[Shot], images: ImageFolder | None) -> list[Shot]:
+        if images is None:
             return shots
         wanted: dict[str, list[Box]] = {}
         for shot in shots:
             wanted.setdefault(shot.key, []).append(shot.mark.box)
-        crops = {key: iter(cut) for key, cut in pictures.cut(wanted).items()}
+        crops = {key: iter(cut) for key, cut in images.cut(wanted).items()}
         return [self._with_crop(shot, next(crops[shot.key])) if shot.key in crops else shot for shot in shots]
 
     def _with_crop(self, shot: Shot, crop: Crop) -> Shot:
@@ -137,7 +137,7 @@ class Scene:
 
 
 def _owners(offsets: NDArray[np.int64], rows: list[int]) -> list[int]:
-    """The picture of each row."""
+    """The image of each row."""
     owners: list[int] = (np.searchsorted(offsets, rows, side="right") - 1).tolist()
     return owners
 

@@ -57,7 +57,7 @@ def _outcome(report: Report, scored: Scored | None) -> dict[str, _Figure]:
         f"precision, {at} (%)": _Figure(100 * point.precision, "{:.1f}", "max"),
         f"false alarms, {at}": _Figure(point.false_alarms, "{:,.0f}", "min"),
         f"second detections of a face, {at}": _Figure(point.duplicates, "{:,.0f}", "min"),
-        "pictures predicted": _Figure(scored.pictures, "{:,.0f}"),
+        "images predicted": _Figure(scored.images, "{:,.0f}"),
     }
 
 
@@ -99,7 +99,7 @@ def _remarks(report: Report) -> Iterator[str]:
     if report.faces is not None:
         truth = report.faces.ground_truth
         counts = ", ".join(f"{int(counted.sum()):,} {name}" for name, counted in truth.settings.items())
-        yield note(f"The annotation has {len(truth):,} pictures; faces that count: {counts}.")
+        yield note(f"The annotation has {len(truth):,} images; faces that count: {counts}.")
     if report.faces is not None and not report.faces.official:
         yield warning(
             "The settings are made from the height of the faces (at least 50, 30 and 10 pixels): these are not the "
@@ -108,7 +108,7 @@ def _remarks(report: Report) -> Iterator[str]:
     for _, name, scored in report.outcomes():
         if scored.wider.missing:
             yield warning(
-                f"{name}: {len(scored.wider.missing):,} pictures have no predictions; their faces count as missed, "
+                f"{name}: {len(scored.wider.missing):,} images have no predictions; their faces count as missed, "
                 "but are not shown among the misses."
             )
     with_log = {i for i, _, _ in report.logs()}

@@ -1,6 +1,6 @@
 """The Kalman filter of ByteTrack for all tracks at once.
 
-The state of a track is the centre x and y, the aspect ratio (width / height), the height, and how much each of
+The state of a track is the center x and y, the aspect ratio (width / height), the height, and how much each of
 them changes a frame. All noises are independent, so its 8 x 8 covariance falls apart into one 2 x 2 block a
 coordinate, three numbers: the filter needs no matrix algebra and gives the same values as the full one.
 """

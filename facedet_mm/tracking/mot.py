@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from facedet_mm.errors import AnnotationError
-from facedet_mm.files import write_text
-from facedet_mm.formats import mot_lines
+from facedet_mm.io.formats import mot_lines
 from facedet_mm.structures import Faces
+from facedet_mm.system.files import write_text
 
 _MAX_FRAME = 10**9
 

@@ -147,7 +147,7 @@ def _at_rate(weights: Array, steps: Array) -> Array:
 
 
 def _speeds(velocity: Array) -> Array:
-    """(N,) speeds of (N, 14) velocities: of the box's centre, of its growth or of the landmarks, the greatest.
+    """(N,) speeds of (N, 14) velocities: of the box's center, of its growth or of the landmarks, the greatest.
 
     Means over points, because in them the noise of single points falls and common motion stays.
     """

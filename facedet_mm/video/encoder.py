@@ -16,15 +16,15 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
-from facedet_mm.machine import codec_threads
 from facedet_mm.structures import Faces
+from facedet_mm.system.machine import codec_threads
 from facedet_mm.video.frame import Frame, SourceInfo
 from facedet_mm.video.writers import FileSink
 
 _CLOCK = Fraction(1, 90_000)
 """Seconds of a tick of the time stamps: fine enough for all rates, as in broadcasting."""
 _KEYFRAME_EVERY = 2
-"""Seconds between two pictures that need no other: players jump to them, and fragments end there."""
+"""Seconds between two images that need no other: players jump to them, and fragments end there."""
 _FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 _CLUSTERS = {"cluster_time_limit": "1000"}
 _PIECES = {"mp4": _FRAGMENTS, "mov": _FRAGMENTS, "matroska": _CLUSTERS, "webm": _CLUSTERS}
@@ -94,11 +94,11 @@ class AVSink(FileSink):
             drawn = np.asarray(cv2.copyMakeBorder(drawn, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
         # OpenCV rounds where FFmpeg's conversion makes everything three levels darker.
         planes: Any = cv2.cvtColor(drawn, cv2.COLOR_BGR2YUV_I420)
-        picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        picture.colorspace, picture.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
+        image = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        image.colorspace, image.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
         self._ticks = max(self._ticks + 1, round(frame.time / self._clock))
-        picture.pts, picture.time_base = self._ticks, self._clock
-        self._put(lambda: self._output.mux(self._video.encode(picture)))
+        image.pts, image.time_base = self._ticks, self._clock
+        self._put(lambda: self._output.mux(self._video.encode(image)))
         self._put(lambda: self._copy_sound(frame.time))
 
     def _put(self, work: Any) -> None:
@@ -112,10 +112,10 @@ class AVSink(FileSink):
 
     def _open_sound(self, path: Path) -> None:
         self._input = av.open(str(path))
-        source, pictures = self._input.streams.audio[0], self._input.streams.best("video")
+        source, images = self._input.streams.audio[0], self._input.streams.best("video")
         self._track: Any = self._output.add_stream_from_template(source)
-        first = pictures.start_time if pictures is not None else None
-        self._start = float(first * pictures.time_base if first is not None else 0)
+        first = images.start_time if images is not None else None
+        self._start = float(first * images.time_base if first is not None else 0)
         self._sound = (packet for packet in self._input.demux(source) if packet.pts is not None)
         self._next = next(self._sound, None)
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from facedet_mm.detectors import Detector
 from facedet_mm.errors import FaceDetError
+from facedet_mm.imaging.low_light import LowLight
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import ByteTracker, TrackerSettings
 from facedet_mm.tracking.settings import settings_of
 from facedet_mm.tracking.smoothing import FaceSmoother
 from facedet_mm.video.frame import Frame
 from facedet_mm.video.keyframes import KeyframePolicy
-from facedet_mm.video.low_light import LowLight
 from facedet_mm.video.propagation import Propagator
 
 
@@ -30,7 +30,7 @@ class StreamOptions:
         keyframes: the detector runs on each so many frames, or ``'adaptive'``; the motion of the tracks fills in.
         optical_flow: whether the pixels tell the motion between keyframes, which costs about 2 ms a frame.
         low_light: whether the detector sees dark frames brightened: ``'auto'``, ``'on'`` or ``'off'``.
-        gamma: of the brightening, see :class:`~facedet_mm.video.low_light.LowLight`.
+        gamma: of the brightening, see :class:`~facedet_mm.imaging.low_light.LowLight`.
 
     Raises:
         FaceDetError: keyframes without tracking, or an unknown preset of the tracker.

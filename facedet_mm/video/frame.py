@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a video.
+    """One image of a video.
 
     Attributes:
         image: (H, W, 3) uint8, BGR, upright.
@@ -35,7 +35,7 @@ class SourceInfo:
         fps: frames a second, the average where the rate varies.
         total_frames: as far as the file says; ``None`` where it doesn't or the stream is endless.
         live: frames come when they come; a slow reader loses some.
-        audio: the file whose sound belongs to the pictures, ``None`` without sound.
+        audio: the file whose sound belongs to the images, ``None`` without sound.
     """
 
     name: str

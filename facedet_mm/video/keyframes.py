@@ -79,7 +79,7 @@ class KeyframePolicy:
             image: uint8 BGR (H, W, 3).
 
         Raises:
-            ImageError: ``image`` is no uint8 picture.
+            ImageError: ``image`` is no uint8 image.
         """
         self.cut = self._cuts.update(image)
         if self.cut or self._waited >= self._wanted:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
-from facedet_mm.features import FEATURES
-from facedet_mm.images import as_bgr, opencv_logging
+from facedet_mm.io.images import as_bgr, opencv_logging
+from facedet_mm.system.dependencies import FEATURES
 from facedet_mm.video.containers import NO_INDEX, container_kind, is_truncated
 from facedet_mm.video.frame import SourceInfo
 from facedet_mm.video.reader import DEFAULT_FPS, Stamped, StampedReader, plausible_fps
@@ -33,7 +33,7 @@ _log_lock = threading.Lock()
 class OpenCVReader(StampedReader):
     """A video file, a stream from the network, or a camera by its number or device file.
 
-    Files come upright. Two things are less good than with PyAV: colours of HD video are read as those of SD (off by
+    Files come upright. Two things are less good than with PyAV: colors of HD video are read as those of SD (off by
     up to 22 of 255), and damage is not always noticed.
 
     Args:
@@ -43,7 +43,7 @@ class OpenCVReader(StampedReader):
         fps: to ask a camera for.
 
     Raises:
-        VideoError: it can't be opened or gives no picture.
+        VideoError: it can't be opened or gives no image.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class OpenCVReader(StampedReader):
     ) -> None:
         self._place, self._name, self._lost = place, name, 0
         if isinstance(place, Path) and _is_text(place):
-            raise VideoError(f"{name}: no video: there are no moving pictures in it, only text")
+            raise VideoError(f"{name}: no video: there are no moving images in it, only text")
         with quiet():
             self._capture = _open(place, size, fps)
             image = self._read() if self._capture.isOpened() else None
@@ -98,7 +98,7 @@ class OpenCVReader(StampedReader):
 
     def _problem(self, number: int) -> str | None:
         if isinstance(self._place, int):
-            return f"broke off after frame {number}: the camera gives no more pictures; is it still plugged in?"
+            return f"broke off after frame {number}: the camera gives no more images; is it still plugged in?"
         if isinstance(self._place, str):
             missing = (self.info.total_frames or 0) - number
             return f"broke off after frame {number}: the connection was lost" if missing > self.info.fps else None
@@ -112,7 +112,7 @@ class OpenCVReader(StampedReader):
 
 
 def _is_text(path: Path) -> bool:
-    """Whether FFmpeg might make moving pictures of a text."""
+    """Whether FFmpeg might make moving images of a text."""
     with path.open("rb") as file:
         head = file.read(4096)
     return b"\0" not in head and not head.startswith(b"#EXTM3U") and head.decode("utf-8", "ignore").encode() == head

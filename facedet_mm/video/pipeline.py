@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facedet_mm.anonymization import Method, anonymize
-from facedet_mm.concurrency import prefetch, uninterrupted
 from facedet_mm.detectors import Detector, InputSizes, build_detector
 from facedet_mm.detectors.base import check_thresholds
 from facedet_mm.errors import FaceDetError
+from facedet_mm.imaging.anonymization import Method, anonymize
+from facedet_mm.imaging.drawing import draw_faces
 from facedet_mm.structures import Faces
+from facedet_mm.system.concurrency import prefetch, uninterrupted
 from facedet_mm.tracking import TrackerSettings
 from facedet_mm.tracking.gaps import GapFiller
 from facedet_mm.video.face_stream import FaceStream, StreamOptions
 from facedet_mm.video.frame import Frame
 from facedet_mm.video.sources import Source, open_source
 from facedet_mm.video.writers import Sink, WindowSink, open_sink
-from facedet_mm.visualization import draw_faces
 
 Output: TypeAlias = str | os.PathLike[str]
 Shown: TypeAlias = tuple[Frame, Faces, NDArray[np.uint8]]
@@ -57,7 +57,7 @@ class VideoFaceDetector:
         gamma: of the brightening.
         fill_gaps: put a tracked face into up to so many frames that missed it between two sightings; frames then
             come out that much later.
-        anonymize: instead of drawing, make faces unrecognisable: ``'blur'``, ``'pixelate'`` or ``'fill'``.
+        anonymize: instead of drawing, make faces unrecognizable: ``'blur'``, ``'pixelate'`` or ``'fill'``.
 
     Raises:
         ModelError, MissingDependencyError, FaceDetError: as ``build_detector`` does; options that don't go together.
@@ -144,7 +144,7 @@ class VideoFaceDetector:
         Args:
             source: see :meth:`stream`.
             output_path: a file to write or several: a video (``.mp4``, ``.mkv``, ``.mov``, ``.avi``, ``.webm``), a
-                folder for pictures, ``.jsonl``, ``.csv`` or MOT ``.txt``.
+                folder for images, ``.jsonl``, ``.csv`` or MOT ``.txt``.
             show: in a window; q or Esc ends.
             progress: a progress bar on standard error; ``None`` shows it on a terminal.
 
@@ -178,10 +178,10 @@ class VideoFaceDetector:
         hidden = not (sys.stderr.isatty() if progress is None else progress)
         try:
             with tqdm(total=source.info.total_frames, unit="frame", disable=hidden, dynamic_ncols=True) as bar:
-                for frame, faces, picture in shown:
+                for frame, faces, image in shown:
                     with uninterrupted():  # or the files would differ by a frame
                         for sink in sinks:
-                            sink.write(frame, faces, picture)
+                            sink.write(frame, faces, image)
                         tally.add(frame, faces)
                     bar.set_postfix_str(f"{len(faces)} faces", refresh=False)
                     bar.update()

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.images import as_bgr
+from facedet_mm.io.images import as_bgr
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import ByteTracker
 from facedet_mm.tracking.tracks import ids_of
@@ -14,13 +14,13 @@ from facedet_mm.tracking.tracks import ids_of
 __all__ = ["Propagator"]
 
 _FLOW_SIDE = 320
-"""Longest side in pixels of the pictures that points are followed in."""
+"""Longest side in pixels of the images that points are followed in."""
 _RETURN = 1.0
 """Pixels by which a point that is followed there and back may miss itself."""
 _GROWTH = 1.1
 """Most that a face grows or shrinks from one frame to the next."""
 _GRID = np.stack(np.meshgrid(*[np.linspace(-0.35, 0.35, 5, dtype=np.float32)] * 2), axis=-1).reshape(-1, 2)
-"""The points followed, in face widths and heights from the centre."""
+"""The points followed, in face widths and heights from the center."""
 
 
 class Propagator:
@@ -49,7 +49,7 @@ class Propagator:
         self._tracker = tracker
         self._flow = flow
         self._faces = Faces.empty()
-        self._grey: NDArray[np.uint8] = np.zeros((0, 0), np.uint8)
+        self._gray: NDArray[np.uint8] = np.zeros((0, 0), np.uint8)
 
     def start(self, image: NDArray[np.uint8], faces: Faces) -> None:
         """Takes note of a frame on which the detector ran.
@@ -59,11 +59,11 @@ class Propagator:
             faces: of the frame, as the tracker gave them, without those that shall not be carried on.
 
         Raises:
-            ImageError: ``image`` is no uint8 picture.
+            ImageError: ``image`` is no uint8 image.
         """
         self._faces = faces
         if self._flow:
-            self._grey = _small_grey(image)
+            self._gray = _small_gray(image)
 
     def step(self, image: NDArray[np.uint8], frame: int | None = None) -> Faces:
         """The faces of the next frame, on which the detector doesn't run.
@@ -76,28 +76,28 @@ class Propagator:
             The tracked faces, then those without a track (id -1).
 
         Raises:
-            ImageError: ``image`` is no uint8 picture.
+            ImageError: ``image`` is no uint8 image.
             FaceDetError: the frame isn't later than the last one.
         """
         predicted, last = self._tracker.predict(frame), self._faces
         loose = (ids_of(last) < 0).nonzero()[0]
         faces = _joined(predicted, last[loose])
         if self._flow:
-            before, self._grey = self._grey, _small_grey(image)
+            before, self._gray = self._gray, _small_gray(image)
             _, now, then = np.intersect1d(ids_of(predicted), ids_of(last), return_indices=True)
             now = np.concatenate([now, np.arange(len(predicted), len(faces))])
             then = np.concatenate([then, loose])
-            if now.size and before.shape == self._grey.shape:
-                boxes, trusted = _follow(before, self._grey, last.boxes[then], image.shape[1])
+            if now.size and before.shape == self._gray.shape:
+                boxes, trusted = _follow(before, self._gray, last.boxes[then], image.shape[1])
                 faces = _with_boxes(faces, now[trusted], boxes[trusted])
         self._faces = faces
         return faces
 
 
-def _small_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    grey = cv2.cvtColor(as_bgr(image), cv2.COLOR_BGR2GRAY)
-    scale = min(1.0, _FLOW_SIDE / max(grey.shape))
-    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else grey
+def _small_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    gray = cv2.cvtColor(as_bgr(image), cv2.COLOR_BGR2GRAY)
+    scale = min(1.0, _FLOW_SIDE / max(gray.shape))
+    small = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else gray
     return np.asarray(small, np.uint8)
 
 
@@ -129,7 +129,7 @@ def _follow(
 def _lucas_kanade(
     before: NDArray[np.uint8], after: NDArray[np.uint8], points: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(K, 1, 2) places of the points in the picture after, and which, (K, 1), were found."""
+    """(K, 1, 2) places of the points in the image after, and which, (K, 1), were found."""
     # OpenCV's type stubs don't know that the output may be None
     places, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, winSize=(15, 15), maxLevel=3)  # type: ignore[call-overload,unused-ignore]
     return places, found > 0

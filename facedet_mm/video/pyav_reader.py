@@ -1,4 +1,4 @@
-"""Videos and streams through PyAV: exact time stamps, orientation, colours as they were meant."""
+"""Videos and streams through PyAV: exact time stamps, orientation, colors as they were meant."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
-from facedet_mm.machine import codec_threads
+from facedet_mm.system.machine import codec_threads
 from facedet_mm.video.containers import NO_INDEX, container_kind, is_truncated
 from facedet_mm.video.frame import SourceInfo
 from facedet_mm.video.reader import DEFAULT_FPS, Stamped, StampedReader, plausible_fps
 
 _TEXT_AS_VIDEO = frozenset({"tty"})
-"""Formats of FFmpeg that make moving pictures of any text file."""
+"""Formats of FFmpeg that make moving images of any text file."""
 _ROUGH = 0.5
 """Seconds that the stated duration may exceed what is there."""
 _OPEN_TIMEOUT, _READ_TIMEOUT = 5.0, 10.0
@@ -34,7 +34,7 @@ _TAG_TIME = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 class PyAVReader(StampedReader):
     """A video file, or a stream from the network.
 
-    Pictures come upright, with square pixels, in the colours that the file's tags say; a change of size is met by
+    Images come upright, with square pixels, in the colors that the file's tags say; a change of size is met by
     :func:`~facedet_mm.video.reader.fit`. Packets that can't be decoded are left out and reported at the end.
 
     Args:
@@ -42,7 +42,7 @@ class PyAVReader(StampedReader):
         name: what to call it.
 
     Raises:
-        VideoError: it can't be opened, or holds no picture that can be decoded.
+        VideoError: it can't be opened, or holds no image that can be decoded.
     """
 
     def __init__(self, place: Path | str, name: str) -> None:
@@ -58,8 +58,8 @@ class PyAVReader(StampedReader):
             raise VideoError(f"{name}: {_why_not_opened(self._path, error)}") from error
         try:
             self._stream = self._pick_stream()
-            self._pictures = self._decode()
-            first = next(self._pictures, None)
+            self._images = self._decode()
+            first = next(self._images, None)
             if first is None:
                 reason = self._failure or "it is damaged or ends too early"
                 raise VideoError(f"{name}: not one frame can be decoded: {reason}")
@@ -74,7 +74,7 @@ class PyAVReader(StampedReader):
         self._container.close()
 
     def _next(self) -> Stamped | None:
-        return next(self._pictures, None)
+        return next(self._images, None)
 
     def _pick_stream(self) -> Any:
         stream: Any = self._container.streams.best("video")
@@ -84,7 +84,7 @@ class PyAVReader(StampedReader):
             kinds = (
                 "text" if stream else " and ".join(sorted({one.type for one in self._container.streams})) or "nothing"
             )
-            raise VideoError(f"{self._name}: no video: there are no moving pictures in it, only {kinds}")
+            raise VideoError(f"{self._name}: no video: there are no moving images in it, only {kinds}")
         if stream.codec_context is None:
             raise VideoError(f"{self._name}: PyAV can't decode its codec; convert it to H.264 first")
         stream.codec_context.thread_type = "AUTO"
@@ -92,7 +92,7 @@ class PyAVReader(StampedReader):
         return stream
 
     def _decode(self) -> Iterator[Stamped]:
-        """Time stamp in seconds and picture of all that can be decoded."""
+        """Time stamp in seconds and image of all that can be decoded."""
         for packet in self._demux():
             self._packets += bool(packet and packet.size)
             if packet and packet.is_corrupt and self._path and container_kind(self._path):
@@ -107,7 +107,7 @@ class PyAVReader(StampedReader):
                 self._decoded += 1
                 if frame.time is not None:
                     self._end = max(self._end, frame.time + float((frame.duration or 0) * (frame.time_base or 0)))
-                yield frame.time, self._picture(frame)
+                yield frame.time, self._image(frame)
 
     def _lose_one(self) -> None:
         if not self._damaged:
@@ -125,7 +125,7 @@ class PyAVReader(StampedReader):
             self._failure = error.strerror or str(error)
             yield None
 
-    def _picture(self, frame: Any) -> NDArray[np.uint8]:
+    def _image(self, frame: Any) -> NDArray[np.uint8]:
         width, height = _square_pixels(frame.width, frame.height, self._stream.sample_aspect_ratio)
         # More threads of swscale cost more than they give.
         image: Any = self._convert.reformat(frame, width, height, "bgr24", threads=1).to_ndarray()
@@ -150,7 +150,7 @@ class PyAVReader(StampedReader):
         )
 
     def _stated_duration(self) -> float | None:
-        """Seconds of pictures as the file states them, not as FFmpeg guesses."""
+        """Seconds of images as the file states them, not as FFmpeg guesses."""
         stream = self._stream
         if stream.duration is not None:
             return float(stream.duration * stream.time_base)

@@ -1,4 +1,4 @@
-"""What every reader of pictures shares: the interface, a clock, and one size for all frames."""
+"""What every reader of images shares: the interface, a clock, and one size for all frames."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from facedet_mm.errors import VideoError
 from facedet_mm.video.frame import Frame, SourceInfo
 
 Stamped: TypeAlias = tuple[float | None, NDArray[np.uint8]]
-"""Seconds from anywhere, if known, and the picture."""
+"""Seconds from anywhere, if known, and the image."""
 
 DEFAULT_FPS = 25.0
-"""Frames a second of what has no rate of its own: pictures, raw frames."""
+"""Frames a second of what has no rate of its own: images, raw frames."""
 MOST_FPS = 960.0
 _NUDGE = 1e-3
 _JUMP = 1.0
@@ -50,7 +50,7 @@ class Reader(ABC):
 
 
 class StampedReader(Reader):
-    """A reader of pictures that have a time stamp each, and of which the last may not be the last there should be."""
+    """A reader of images that have a time stamp each, and of which the last may not be the last there should be."""
 
     _name: str
     _first: list[Stamped]
@@ -59,20 +59,20 @@ class StampedReader(Reader):
     def frames(self) -> Iterator[Frame]:
         """See :meth:`Reader.frames`."""
         clock, number = Clock(self.info.fps), 0
-        while picture := self._first.pop() if self._first else self._next():
+        while stamped := self._first.pop() if self._first else self._next():
             number += 1
-            stamp, image = picture
+            stamp, image = stamped
             yield Frame(fit(image, self.info.width, self.info.height), number, clock(stamp))
         if problem := self._problem(number):
             raise VideoError(f"{self._name}: {problem}")
 
     @abstractmethod
     def _next(self) -> Stamped | None:
-        """The next picture, ``None`` after the last."""
+        """The next image, ``None`` after the last."""
 
     @abstractmethod
     def _problem(self, number: int) -> str | None:
-        """What was wrong, asked after the last picture; ``number`` of them were given."""
+        """What was wrong, asked after the last image; ``number`` of them were given."""
 
 
 class Clock:
@@ -113,7 +113,7 @@ def plausible_fps(rate: SupportsFloat | None) -> float | None:
 
 
 def fit(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """The picture itself if it has this size, else resized in its proportions, between black borders.
+    """The image itself if it has this size, else resized in its proportions, between black borders.
 
     Example:
         >>> fit(np.full((10, 10, 3), 9, np.uint8), 40, 20)[0, ::10, 0].tolist()

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.images import as_bgr
+from facedet_mm.io.images import as_bgr
 
 __all__ = ["SceneCutDetector"]
 
@@ -16,7 +16,7 @@ _THUMBNAIL = (32, 18)
 _SAMPLES = 90
 """Rows or columns of pixels, of the shorter side, that the thumbnail is made from: a fraction of the cost."""
 _LEAST_CHANGE = 25.0
-"""Grey levels, the sum over luma and chroma: two shots of films differ by 50 and more, frames of one by up to 20."""
+"""Gray levels, the sum over luma and chroma: two shots of films differ by 50 and more, frames of one by up to 20."""
 _TIMES_USUAL = 3.0
 """A cut is a jump: much larger than the changes just before, which are large when a camera moves fast."""
 _HISTORY = 8
@@ -27,7 +27,7 @@ _ALIKE = 0.75
 class SceneCutDetector:
     """Says of each frame whether a new shot begins with it, from thumbnails of 32 x 18 pixels.
 
-    A cut changes colours much, suddenly, and in another pattern: a moving camera does not change them suddenly, a
+    A cut changes colors much, suddenly, and in another pattern: a moving camera does not change them suddenly, a
     flash or a lamp not in another pattern. Dissolves and fades are no cuts.
 
     Example:
@@ -50,10 +50,10 @@ class SceneCutDetector:
         """Whether a new shot begins with this frame; never at the first one.
 
         Args:
-            image: uint8 BGR (H, W, 3), grey or BGRA: the next frame.
+            image: uint8 BGR (H, W, 3), gray or BGRA: the next frame.
 
         Raises:
-            ImageError: ``image`` is no uint8 picture.
+            ImageError: ``image`` is no uint8 image.
         """
         last, self._last = self._last, _thumbnail(as_bgr(image))
         if last is None:

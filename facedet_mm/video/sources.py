@@ -16,14 +16,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from facedet_mm.concurrency import background
 from facedet_mm.errors import ImageError, VideoError
-from facedet_mm.images import read_image
+from facedet_mm.io.images import read_image
+from facedet_mm.system.concurrency import background
 from facedet_mm.video.frame import Frame, SourceInfo
 from facedet_mm.video.opencv_reader import OpenCVReader
 from facedet_mm.video.reader import DEFAULT_FPS, MOST_FPS, Clock, Reader, fit, plausible_fps
 
-PICTURES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+IMAGES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _SECRET = re.compile(r"(?<=:)//[^/@]*@")
 """User and password of an address, which no message shows."""
@@ -148,18 +148,18 @@ class LiveSource(Source):
                 return
 
 
-class PicturesReader(Reader):
-    """Pictures as frames, ``fps`` a second, in the size of the first one."""
+class ImagesReader(Reader):
+    """Images as frames, ``fps`` a second, in the size of the first one."""
 
     def __init__(self, paths: list[Path], name: str, fps: float) -> None:
         self._paths = paths
-        first = _picture(paths[0])
+        first = _image(paths[0])
         self.info = SourceInfo(name, first.shape[1], first.shape[0], fps, len(paths))
 
     def frames(self) -> Iterator[Frame]:
         """See :meth:`Reader.frames`."""
         for number, path in enumerate(self._paths, start=1):
-            image = fit(_picture(path), self.info.width, self.info.height)
+            image = fit(_image(path), self.info.width, self.info.height)
             yield Frame(image, number, (number - 1) / self.info.fps)
 
     def close(self) -> None:
@@ -222,14 +222,14 @@ def open_source(
     """Opens a video, whatever it is.
 
     Args:
-        spec: a video file, a folder or pattern of pictures, the number of a camera, an address (``rtsp://``,
+        spec: a video file, a folder or pattern of images, the number of a camera, an address (``rtsp://``,
             ``http://``, …), or ``'-'``: raw BGR frames on standard input.
         size: (width, height) of raw frames, or what to ask a camera for.
-        fps: frames a second of raw frames and pictures (25 if not said), or what to ask a camera for.
+        fps: frames a second of raw frames and images (25 if not said), or what to ask a camera for.
 
     Raises:
         VideoError: it is missing, no video, damaged, or can't be reached.
-        ImageError: the first picture of a folder can't be read.
+        ImageError: the first image of a folder can't be read.
 
     Example:
         >>> from facedet_mm.zoo import asset_path
@@ -253,15 +253,15 @@ def open_source(
         return _stream(name)
     path = Path(name)
     if path.is_dir():
-        files = [file for file in path.iterdir() if file.suffix.lower() in PICTURES]
+        files = [file for file in path.iterdir() if file.suffix.lower() in IMAGES]
         if not files:
-            raise VideoError(f"{path}: no pictures in this folder")
-        return Source(PicturesReader(sorted(files, key=_natural), name, fps or DEFAULT_FPS))
+            raise VideoError(f"{path}: no images in this folder")
+        return Source(ImagesReader(sorted(files, key=_natural), name, fps or DEFAULT_FPS))
     if not path.exists():
         files = [Path(match) for match in glob.glob(name)] if glob.has_magic(name) else []
         if not files:
             raise VideoError(f"{path}: no such file" if not glob.has_magic(name) else f"{path}: no file fits")
-        return Source(PicturesReader(sorted(files, key=_natural), name, fps or DEFAULT_FPS))
+        return Source(ImagesReader(sorted(files, key=_natural), name, fps or DEFAULT_FPS))
     try:
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: empty file (0 bytes)")
@@ -284,7 +284,7 @@ def _reader(place: Path | str, name: str) -> Reader:
     return PyAVReader(place, name)
 
 
-def _picture(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _image(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     try:
         return read_image(path)
     except ImageError as error:

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.errors import FaceDetError, VideoError
-from facedet_mm.features import FEATURES
-from facedet_mm.files import atomic_path
-from facedet_mm.formats import CSV_COLUMNS, csv_rows, csv_text, face_records, mot_lines
-from facedet_mm.images import write_image
+from facedet_mm.io.formats import CSV_COLUMNS, csv_rows, csv_text, face_records, mot_lines
+from facedet_mm.io.images import write_image
 from facedet_mm.structures import Faces
+from facedet_mm.system.dependencies import FEATURES
+from facedet_mm.system.files import atomic_path
 from facedet_mm.video.frame import Frame, SourceInfo
-from facedet_mm.video.sources import PICTURES
+from facedet_mm.video.sources import IMAGES
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm")
 _MICROSECONDS = 6
@@ -60,7 +60,7 @@ def open_sink(path: str | os.PathLike[str], info: SourceInfo) -> Sink:
 
     Args:
         path: a video (``.mp4``, ``.m4v``, ``.mov``, ``.mkv``, ``.avi``, ``.webm``), ``.jsonl``, ``.csv``, ``.txt``
-            (MOTChallenge), or a folder, which gets a picture a frame.
+            (MOTChallenge), or a folder, which gets an image a frame.
         info: of the video that will be written.
 
     Raises:
@@ -74,12 +74,12 @@ def open_sink(path: str | os.PathLike[str], info: SourceInfo) -> Sink:
     """
     target = Path(path)
     read = [Path(name) for name in ([info.name] if os.path.exists(info.name) else glob.glob(info.name))]
-    taken = [file.parent if file.suffix.lower() in PICTURES and target.is_dir() else file for file in read]
+    taken = [file.parent if file.suffix.lower() in IMAGES and target.is_dir() else file for file in read]
     if target.exists() and any(target.samefile(place) for place in taken):
         raise VideoError(f"{target} is what is read; write somewhere else")
     suffix = target.suffix.lower()
     if target.is_dir() or not suffix or os.fspath(path).endswith(("/", os.sep)):
-        return PicturesSink(target)
+        return ImagesSink(target)
     if suffix in VIDEOS:
         try:
             from facedet_mm.video.encoder import AVSink
@@ -151,7 +151,7 @@ class JsonlSink(_TextSink):
 
 
 class CsvSink(_TextSink):
-    """A line a face: frame, time in seconds, then the columns of a picture's faces."""
+    """A line a face: frame, time in seconds, then the columns of an image's faces."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -173,7 +173,7 @@ class MotSink(_TextSink):
         self._append([f"{line}\n" for line in mot_lines(frame.number, tracked)])
 
 
-class PicturesSink:
+class ImagesSink:
     """A JPEG a frame, ``000001.jpg`` on."""
 
     def __init__(self, folder: Path) -> None:
@@ -194,7 +194,7 @@ class PicturesSink:
         """See :meth:`Sink.close`."""
 
     def abort(self) -> None:
-        """See :meth:`Sink.abort`: pictures that are there stay."""
+        """See :meth:`Sink.abort`: images that are there stay."""
 
 
 class OpenCVSink(FileSink):

@@ -17,7 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 from facedet_mm.cli import guard
-from facedet_mm.evaluation import GroundTruth, Predictions, evaluate, read_ground_truth, read_predictions
+from facedet_mm.datasets import GroundTruth, Predictions, read_ground_truth, read_predictions
+from facedet_mm.evaluation import evaluate
 
 
 def main() -> int:

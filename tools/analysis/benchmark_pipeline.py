@@ -1,6 +1,6 @@
-"""Time of the training pipeline per picture, next to the bare JPEG decode and to stock mmdet transforms.
+"""Time of the training pipeline per image, next to the bare JPEG decode and to stock mmdet transforms.
 
-All three run in one thread, one after the other on each picture, so that other load on the machine meets all alike; the
+All three run in one thread, one after the other on each image, so that other load on the machine meets all alike; the
 best time of a few rounds counts.
 
 Example:
@@ -27,9 +27,9 @@ from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-import facedet_mm.datasets.transforms  # noqa: F401  (registers the transforms)
+import facedet_mm.plugin.datasets.transforms  # noqa: F401  (registers the transforms)
 from facedet_mm.cli import guard
-from facedet_mm.datasets.wider_face import WiderFaceDataset
+from facedet_mm.plugin.datasets.wider_face import WiderFaceDataset
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +41,7 @@ class StockSquareCrop(BaseTransform):
         self.scales = scales
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Pads where the square is larger than the picture, then crops."""
+        """Pads where the square is larger than the image, then crops."""
         height, width = results["img"].shape[:2]
         side = int(np.random.choice(self.scales) * min(height, width))  # noqa: NPY002
         if side > min(height, width):
@@ -71,14 +71,14 @@ def main() -> int:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--ann", type=Path, required=True, help="annotation file of these pictures")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--ann", type=Path, required=True, help="annotation file of these images")
     parser.add_argument(
         "--config", default=str(ROOT / "configs/_base_/datasets/wider_face.py"), help="where train_pipeline stands"
     )
-    parser.add_argument("--limit", type=int, default=None, help="number of pictures (default: all)")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds; the best time of each picture counts")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of pictures")
+    parser.add_argument("--limit", type=int, default=None, help="number of images (default: all)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds; the best time of each image counts")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of images")
     return parser.parse_args()
 
 
@@ -97,7 +97,7 @@ def stock_pipeline(config: Config) -> list[Any]:
 def measure(
     dataset: WiderFaceDataset, indices: list[int], variants: dict[str, Callable[[dict[str, Any]], Any]], repeats: int
 ) -> np.ndarray:
-    """(pictures, variants) float64, seconds: the best of ``repeats`` rounds that all draw the same random numbers."""
+    """(images, variants) float64, seconds: the best of ``repeats`` rounds that all draw the same random numbers."""
     functions = list(variants.values())
     seconds = np.full((len(indices), len(functions)), np.inf)
     for repeat in range(repeats):
@@ -115,7 +115,7 @@ def measure(
 
 def report(names: list[str], seconds: np.ndarray) -> None:
     """Prints a table of times and of this pipeline's ratio to the others."""
-    print(f"{len(seconds)} pictures, one thread, milliseconds a picture")
+    print(f"{len(seconds)} images, one thread, milliseconds an image")
     print(f"{'':14} {'mean':>7} {'median':>7}   ratio of means   median ratio")
     ours = names.index("this pipeline")
     for column, name in enumerate(names):

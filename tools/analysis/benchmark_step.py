@@ -1,6 +1,6 @@
 r"""How much of a training step goes into assignment and losses.
 
-Real batches with many faces are drawn from an annotation file; a last batch holds one picture with 700 faces.
+Real batches with many faces are drawn from an annotation file; a last batch holds one image with 700 faces.
 
 Example:
     python tools/analysis/benchmark_step.py configs/scrfd_2.5g.py \
@@ -20,13 +20,13 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from facedet_mm.apis.build import build_model
 from facedet_mm.cli import guard
 from facedet_mm.datasets.annotations import read_annotations
+from facedet_mm.plugin.apis.build import build_model
 
 
 def sample(boxes: np.ndarray, side: int) -> DetDataSample:
-    """Faces of one picture, boxes (G, 4) already in the pixels of a ``side`` square."""
+    """Faces of one image, boxes (G, 4) already in the pixels of a ``side`` square."""
     n = len(boxes)
     gt = InstanceData(bboxes=torch.as_tensor(boxes, dtype=torch.float32), labels=torch.zeros(n, dtype=torch.long))
     gt.keypoints, gt.keypoints_visible = torch.zeros(n, 5, 2), torch.zeros(n)
@@ -34,11 +34,11 @@ def sample(boxes: np.ndarray, side: int) -> DetDataSample:
 
 
 def crowded_batches(path: Path, batch: int, count: int, side: int) -> list[list[DetDataSample]]:
-    """Batches of the pictures with most faces, scaled so that the faces fill a ``side`` square."""
-    pictures = [a.boxes[~a.ignore] for a in read_annotations(path)]
-    pictures = sorted((p for p in pictures if len(p)), key=len, reverse=True)[: batch * count]
-    order = np.random.default_rng(0).permutation(len(pictures))
-    scaled = [sample(pictures[i] * (side / pictures[i].max()), side) for i in order]
+    """Batches of the images with most faces, scaled so that the faces fill a ``side`` square."""
+    images = [a.boxes[~a.ignore] for a in read_annotations(path)]
+    images = sorted((p for p in images if len(p)), key=len, reverse=True)[: batch * count]
+    order = np.random.default_rng(0).permutation(len(images))
+    scaled = [sample(images[i] * (side / images[i].max()), side) for i in order]
     return [scaled[i : i + batch] for i in range(0, len(scaled), batch)]
 
 

@@ -20,11 +20,11 @@ from typing import Any
 
 from facedet_mm.cli import guard
 from facedet_mm.cli.video import keyframes
+from facedet_mm.imaging.drawing import draw_faces
 from facedet_mm.video.face_stream import FaceStream
 from facedet_mm.video.pipeline import VideoFaceDetector
 from facedet_mm.video.sources import open_source
 from facedet_mm.video.writers import open_sink
-from facedet_mm.visualization import draw_faces
 
 
 def main() -> int:
@@ -60,8 +60,8 @@ def measure(args: argparse.Namespace) -> int:
 
         def encode() -> None:
             sink = open_sink(Path(folder, "alone.mp4"), info)
-            for frame, faces, picture in zip(frames, found, drawn, strict=True):
-                sink.write(frame, faces, picture)
+            for frame, faces, image in zip(frames, found, drawn, strict=True):
+                sink.write(frame, faces, image)
             sink.close()
 
         stages: dict[str, Callable[[], Any]] = {"decode": decode, "detect + track": detect}

@@ -1,11 +1,11 @@
-"""What keyframes, smoothing and low light cost and gain, on clips and pictures.
+"""What keyframes, smoothing and low light cost and gain, on clips and images.
 
 Keyframes: the faces of every frame's detection that are there too with the detector on some frames only, at IoU 0.5,
 of all of them and of those with an id; and how many times as many frames a second that gives, frames in, faces out.
-Smoothing: how much the centres of boxes jitter from frame to frame (the root mean square of their second difference,
-in hundredths of the face's size) while faces are at rest, before and after; and how many frames the smoothed centre
+Smoothing: how much the centers of boxes jitter from frame to frame (the root mean square of their second difference,
+in hundredths of the face's size) while faces are at rest, before and after; and how many frames the smoothed center
 lies behind the detected one where faces move fast.
-Low light: the faces found in a bright picture that are found in a darkened one, without and with the treatment.
+Low light: the faces found in a bright image that are found in a darkened one, without and with the treatment.
 
 Example:
     python tools/analysis/benchmark_video_quality.py keyframes clips/*.mkv --threads 1
@@ -28,12 +28,12 @@ from facedet_mm.cli.inputs import find_inputs
 from facedet_mm.cli.video import keyframes
 from facedet_mm.detectors import build_detector
 from facedet_mm.errors import FaceDetError
-from facedet_mm.images import read_image
+from facedet_mm.imaging.low_light import LowLight
+from facedet_mm.io.images import read_image
 from facedet_mm.structures import Faces
 from facedet_mm.tracking.association import iou_matrix
 from facedet_mm.video.face_stream import FaceStream
 from facedet_mm.video.frame import Frame
-from facedet_mm.video.low_light import LowLight
 from facedet_mm.video.pipeline import VideoFaceDetector
 from facedet_mm.video.sources import open_source
 
@@ -52,7 +52,7 @@ def main() -> int:
     for name, run, what in (
         ("keyframes", run_keyframes, "videos"),
         ("smoothing", run_smoothing, "videos"),
-        ("low-light", run_low_light, "pictures"),
+        ("low-light", run_low_light, "images"),
     ):
         command = commands.add_parser(name)
         command.add_argument("inputs", nargs="+", help=f"{what}, as for facedet")
@@ -63,7 +63,7 @@ def main() -> int:
             command.add_argument("--every", type=keyframes, nargs="+", default=[5, "adaptive"], help="(5 adaptive)")
             command.add_argument("--optical-flow", action="store_true")
         if name == "low-light":
-            command.add_argument("--limit", type=positive, default=50, help="pictures, evenly chosen (50)")
+            command.add_argument("--limit", type=positive, default=50, help="images, evenly chosen (50)")
     args = parser.parse_args()
     return guard(lambda: args.run(args), parser.prog)
 
@@ -154,7 +154,7 @@ def run_smoothing(args: argparse.Namespace) -> int:
 
 
 def paths(found: list[Faces]) -> dict[int, tuple[float, np.ndarray]]:
-    """Identity → the mean size of its box, and its centres (N, 2), of tracks without a gap."""
+    """Identity → the mean size of its box, and its centers (N, 2), of tracks without a gap."""
     boxes: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
     for number, faces in enumerate(found):
         for identity, box in zip(faces.track_ids, faces.boxes, strict=True):
@@ -177,7 +177,7 @@ def moving_average(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def run_low_light(args: argparse.Namespace) -> int:
-    """``low-light``: prints the recall on darkened pictures without and with the treatment."""
+    """``low-light``: prints the recall on darkened images without and with the treatment."""
     found = find_inputs(args.inputs, recursive=True)
     chosen = [found[i].path for i in np.unique(np.linspace(0, len(found) - 1, args.limit).round().astype(int))]
     detector = build_detector(args.model or "yunet_n", threads=args.threads)
@@ -194,7 +194,7 @@ def run_low_light(args: argparse.Namespace) -> int:
             totals[name] += plain, recall(expected, [detector.detect(brighten(dark))])[0], count
     for name, (plain, treated, count) in totals.items():
         print(
-            f"{name:<20} recall {plain / count:.2f} -> {treated / count:.2f} of {count} faces in {len(chosen)} pictures"
+            f"{name:<20} recall {plain / count:.2f} -> {treated / count:.2f} of {count} faces in {len(chosen)} images"
         )
     return 0
 

@@ -1,4 +1,4 @@
-"""Draws what the training pipeline of a config makes of the pictures: faces green, ignored faces red, landmarks.
+"""Draws what the training pipeline of a config makes of the images: faces green, ignored faces red, landmarks.
 
 Example:
     python tools/analysis/browse_dataset.py configs/scrfd_2.5g_kps.py --output-dir outputs/browse --not-show
@@ -17,7 +17,7 @@ import numpy as np
 
 from facedet_mm.cli import guard
 from facedet_mm.errors import FaceDetError
-from facedet_mm.images import write_image
+from facedet_mm.io.images import write_image
 
 FACE, IGNORED = (80, 200, 0), (60, 60, 230)
 LANDMARKS = ((255, 170, 60), (255, 80, 0), (80, 220, 255), (200, 120, 255), (140, 0, 255))
@@ -30,12 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="config file")
-    parser.add_argument("--output-dir", type=Path, help="write the pictures here")
+    parser.add_argument("--output-dir", type=Path, help="write the images here")
     parser.add_argument("--not-show", action="store_true", help="open no window")
-    parser.add_argument("--show-number", type=int, default=None, help="number of pictures (default: all)")
-    parser.add_argument(
-        "--show-interval", type=float, default=2.0, help="seconds a picture is shown, 0 waits for a key"
-    )
+    parser.add_argument("--show-number", type=int, default=None, help="number of images (default: all)")
+    parser.add_argument("--show-interval", type=float, default=2.0, help="seconds an image is shown, 0 waits for a key")
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE",
         help="change the config, e.g. data_root=DIR",
@@ -47,18 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def browse(args: argparse.Namespace) -> int:
-    """Draws the pictures one after the other."""
+    """Draws the images one after the other."""
     dataset = build_dataset(args)
     count = min(len(dataset), len(dataset) if args.show_number is None else args.show_number)
     for index in range(count):
         packed = dataset[index]
-        picture = draw(packed["inputs"].numpy().transpose(1, 2, 0), packed["data_samples"])
+        image = draw(packed["inputs"].numpy().transpose(1, 2, 0), packed["data_samples"])
         if args.output_dir is not None:
             source = Path(packed["data_samples"].img_path)
-            write_image(args.output_dir / f"{index:05d}_{source.stem}.jpg", picture)
-        if not args.not_show and not show(picture, args.show_interval):
+            write_image(args.output_dir / f"{index:05d}_{source.stem}.jpg", image)
+        if not args.not_show and not show(image, args.show_interval):
             break
-    print(f"{count} of {len(dataset)} pictures" + (f" in {args.output_dir}" if args.output_dir else ""))
+    print(f"{count} of {len(dataset)} images" + (f" in {args.output_dir}" if args.output_dir else ""))
     return 0
 
 
@@ -67,8 +65,8 @@ def build_dataset(args: argparse.Namespace) -> Any:
     from mmdet.registry import DATASETS
     from mmengine.registry import init_default_scope
 
-    from facedet_mm.apis.build import load_config
-    from facedet_mm.apis.runner import move_data
+    from facedet_mm.plugin.apis.build import load_config
+    from facedet_mm.plugin.apis.runner import move_data
 
     config = load_config(args.config)
     options = dict(args.cfg_options)
@@ -82,7 +80,7 @@ def build_dataset(args: argparse.Namespace) -> Any:
 
 
 def draw(image: np.ndarray, sample: Any) -> np.ndarray:
-    """A copy of the picture (H, W, 3) with the faces of a ``DetDataSample``."""
+    """A copy of the image (H, W, 3) with the faces of a ``DetDataSample``."""
     canvas = np.ascontiguousarray(image).copy()
     for instances, color in ((sample.ignored_instances, IGNORED), (sample.gt_instances, FACE)):
         for x1, y1, x2, y2 in np.rint(instances.bboxes.numpy()).astype(int).tolist():
@@ -96,10 +94,10 @@ def draw(image: np.ndarray, sample: Any) -> np.ndarray:
     return canvas
 
 
-def show(picture: np.ndarray, seconds: float) -> bool:
-    """Shows the picture; ``False`` when the user pressed q or Escape."""
+def show(image: np.ndarray, seconds: float) -> bool:
+    """Shows the image; ``False`` when the user pressed q or Escape."""
     try:
-        cv2.imshow("browse_dataset", picture)
+        cv2.imshow("browse_dataset", image)
         return cv2.waitKey(int(seconds * 1000)) & 0xFF not in (27, ord("q"))
     except cv2.error as error:
         raise FaceDetError("cannot open a window here; use --not-show with --output-dir") from error

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 TOLERANCE = 0.05
-"""Largest difference allowed, in pixels of the picture."""
+"""Largest difference allowed, in pixels of the image."""
 
 
 def insightface(path, image):
@@ -44,12 +44,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="the exported file")
     parser.add_argument("reference", help="a file of the same model that the packages are known to read")
-    parser.add_argument("image", help="a picture with faces")
+    parser.add_argument("image", help="an image with faces")
     parser.add_argument("--packages", nargs="+", choices=("insightface", "uniface"), default=("insightface", "uniface"))
     args = parser.parse_args()
     image = cv2.imread(args.image)
     if image is None:
-        parser.error(f"{args.image} cannot be read as a picture")
+        parser.error(f"{args.image} cannot be read as an image")
     wrong = 0
     for name in args.packages:
         detect = globals()[name]

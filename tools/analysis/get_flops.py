@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--shape", nargs=2, type=int, default=(640, 480), metavar=("W", "H"), help="input, 640 480")
     args = parser.parse_args()
 
-    from facedet_mm.apis.complexity import complexity
+    from facedet_mm.plugin.apis.complexity import complexity
 
     print(f"{'model':18} {'params (M)':>10} {'GFLOPs':>8}   at {args.shape[0]}x{args.shape[1]}")
     for config in args.configs:

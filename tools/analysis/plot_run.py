@@ -14,8 +14,8 @@ from typing import Any
 
 from facedet_mm.cli import guard
 from facedet_mm.errors import AnnotationError
-from facedet_mm.features import missing_dependency
-from facedet_mm.files import atomic_path
+from facedet_mm.system.dependencies import missing_dependency
+from facedet_mm.system.files import atomic_path
 
 SETTINGS = ("easy", "medium", "hard")
 

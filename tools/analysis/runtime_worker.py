@@ -1,7 +1,7 @@
 """One contestant of ``tools/benchmark.py runtime`` in a process of its own; runs in a peer's Python too.
 
-Reads a JSON line with its job on standard input, then JSON lists of picture names; answers each with a JSON list of
-milliseconds, one a picture.
+Reads a JSON line with its job on standard input, then JSON lists of image names; answers each with a JSON list of
+milliseconds, one an image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def onnxruntime(job):
     from onnxruntime import InferenceSession
 
     from facedet_mm.detectors import OnnxDetector
-    from facedet_mm.detectors.letterbox import fit, make_blob
+    from facedet_mm.detectors.preprocess import fit, make_blob
 
     detector = OnnxDetector(job["model"], input_size=job["size"])
     size, network = detector.input_size, detector._network
@@ -119,7 +119,7 @@ def main():
 
 
 def best_time(prepare, name, repeats):
-    """The least milliseconds of a few calls on a picture."""
+    """The least milliseconds of a few calls on an image."""
     import cv2
 
     run = prepare(cv2.imread(name))

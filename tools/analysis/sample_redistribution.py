@@ -19,16 +19,16 @@ from typing import Any
 
 from facedet_mm.cli import guard
 from facedet_mm.cli.arguments import positive
-from facedet_mm.evaluation.plots import check_plot
-from facedet_mm.features import missing_dependency
-from facedet_mm.files import atomic_path, write_text
+from facedet_mm.report.plots import check_plot
+from facedet_mm.system.dependencies import missing_dependency
+from facedet_mm.system.files import atomic_path, write_text
 
 try:
     from mmengine.config import DictAction
 
-    from facedet_mm.apis.build import load_config
-    from facedet_mm.apis.runner import move_data
-    from facedet_mm.datasets.redistribution import sample_statistics
+    from facedet_mm.plugin.apis.build import load_config
+    from facedet_mm.plugin.apis.runner import move_data
+    from facedet_mm.plugin.datasets.redistribution import sample_statistics
 except ModuleNotFoundError as error:
     sys.exit(f"sample_redistribution: error: {missing_dependency('assigning anchors needs PyTorch', 'train', error)}")
 
@@ -46,7 +46,7 @@ def main() -> int:
         "--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE",
         help="change all configs, e.g. data_root=DIR",
     )  # fmt: skip
-    parser.add_argument("--draws", type=positive, default=1, metavar="N", help="times that each picture is drawn (1)")
+    parser.add_argument("--draws", type=positive, default=1, metavar="N", help="times that each image is drawn (1)")
     parser.add_argument("--seed", type=int, default=0, help="of the random crops (0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them: .png, .pdf or .svg")

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from facedet_mm.cli import guard
 from facedet_mm.errors import AnnotationError
-from facedet_mm.evaluation.tracking import score_tracks
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import PRESETS, ByteTracker
+from facedet_mm.tracking.evaluation import score_tracks
 from facedet_mm.tracking.mot import find_files, read_detections, write_tracks
 
 _FACES = PRESETS["faces"]

@@ -24,14 +24,14 @@ from typing import Any
 from facedet_mm.cli import guard
 from facedet_mm.cli.arguments import positive
 from facedet_mm.errors import FaceDetError
-from facedet_mm.features import missing_dependency
-from facedet_mm.files import write_text
+from facedet_mm.system.dependencies import missing_dependency
+from facedet_mm.system.files import write_text
 
 try:
-    from facedet_mm.search.sampling import Space
-    from facedet_mm.search.steps import METRIC, add_architectures, statistics
-    from facedet_mm.search.store import STEPS, SearchStore
-    from facedet_mm.search.training import Launch, default_command, train_next
+    from facedet_mm.plugin.search.sampling import Space
+    from facedet_mm.plugin.search.steps import METRIC, add_architectures, statistics
+    from facedet_mm.plugin.search.store import STEPS, SearchStore
+    from facedet_mm.plugin.search.training import Launch, default_command, train_next
 except ModuleNotFoundError as error:
     sys.exit(f"computation_redistribution: error: {missing_dependency('a search needs PyTorch', 'train', error)}")
 

@@ -16,12 +16,12 @@ codebase_config = dict(
     type='mmdet',
     task='ObjectDetection',
     model_type='face_end2end',
-    module=['facedet_mm.deploy.mmdeploy_rewriters'],
+    module=['facedet_mm.plugin.deploy.mmdeploy_rewriters'],
     post_processing=dict(
         score_threshold=0.02,
         iou_threshold=0.45,
-        # WIDER FACE has up to 709 faces a picture, and its protocol counts what is found down to score 0.02: the best
-        # 1,000 a picture give 0.1 points less Hard AP than the best 3,000, more than those give no more
+        # WIDER FACE has up to 709 faces an image, and its protocol counts what is found down to score 0.02: the best
+        # 1,000 an image give 0.1 points less Hard AP than the best 3,000, more than those give no more
         max_output_boxes_per_class=3000,
         keep_top_k=3000,
         pre_top_k=100000,  # all of them

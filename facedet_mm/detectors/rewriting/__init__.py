@@ -1,4 +1,4 @@
-"""What is done once, when an ONNX file is opened, so that less is to do for each picture.
+"""What is done once, when an ONNX file is opened, so that less is to do for each image.
 
 The head's branches become one convolution, what only rearranges their maps is cut off, and the first layer takes
 pixels as they lie in memory.

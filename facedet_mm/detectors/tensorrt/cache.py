@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from facedet_mm.files import write_bytes, write_text
+from facedet_mm.system.files import write_bytes, write_text
 from facedet_mm.zoo import cache_dir
 
 

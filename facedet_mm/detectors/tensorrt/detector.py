@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from facedet_mm.detectors.base import InputSizes
 from facedet_mm.detectors.heads import Place
-from facedet_mm.detectors.letterbox import InputSize, check_input_size
+from facedet_mm.detectors.preprocess import InputSize, check_input_size
 from facedet_mm.detectors.session import SessionDetector
 from facedet_mm.detectors.tensorrt.cuda import DeviceArray, DeviceMemory, Stream, device_pointer, find_gpu, use_gpu
 from facedet_mm.detectors.tensorrt.engine import LOG, engine_entry, load_engine
@@ -39,7 +39,7 @@ class TensorRTDetector(SessionDetector):
     thread has its own execution context, stream and GPU memory.
 
     Args:
-        path: the file. Strides, anchors and normalisation come from its metadata or are told from its outputs.
+        path: the file. Strides, anchors and normalization come from its metadata or are told from its outputs.
         gpu: CUDA's number of the GPU.
         precision: the arithmetic inside: ``'fp32'``, ``'fp16'``, ``'int8'`` (a file with QuantizeLinear nodes of zero
             point 0); ``None`` is INT8 for such a file, else FP16, whose scores differ in the third digit.
@@ -58,10 +58,10 @@ class TensorRTDetector(SessionDetector):
 
     Example:
         >>> from facedet_mm.zoo import asset_path
-        >>> def count(picture: str) -> int:  # needs a GPU
+        >>> def count(image: str) -> int:  # needs a GPU
         ...     shapes = ShapeRange((1, 320, 320), (1, 640, 640), (8, 1280, 1280))
         ...     detector = TensorRTDetector(asset_path("yunet_n_dynamic.onnx"), precision="fp16", shapes=shapes)
-        ...     return len(detector.detect(picture))
+        ...     return len(detector.detect(image))
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class _Worker:
         shape = tuple(self._context.get_tensor_shape(name))
         if any(side < 0 for side in shape):
             raise ModelError(
-                f"{self._path}: how many rows the output {name} has depends on the picture, which is not supported "
+                f"{self._path}: how many rows the output {name} has depends on the image, which is not supported "
                 "in TensorRT; export it without NMS inside"
             )
         dtype = self._dtypes[name]

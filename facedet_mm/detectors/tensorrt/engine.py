@@ -102,7 +102,7 @@ def build_plan(
     Args:
         model: what to compile.
         precision: of the arithmetic.
-        shapes: the optimisation profile.
+        shapes: the optimization profile.
         timings: a timing cache from an earlier call on the same GPU, which shortens this one.
 
     Returns:

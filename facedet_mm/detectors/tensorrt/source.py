@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from facedet_mm.detectors.letterbox import InputSize
+from facedet_mm.detectors.preprocess import InputSize
 from facedet_mm.detectors.session import EXPECTED, check_file
 from facedet_mm.detectors.tensorrt.conversion import float_pixels, half_floats, plain_biases
 from facedet_mm.errors import FaceDetError, ModelError
@@ -33,7 +33,7 @@ _AUTO = (64, 640)
 
 @dataclass(frozen=True)
 class ShapeRange:
-    """The input shapes that an engine takes, each (batch, height, width): an optimisation profile.
+    """The input shapes that an engine takes, each (batch, height, width): an optimization profile.
 
     Attributes:
         min: of each side the smallest.
@@ -71,7 +71,7 @@ class ShapeRange:
 
 
 def shapes_for(sizes: Sequence[InputSize], max_batch: int) -> ShapeRange:
-    """The smallest range with all ``sizes`` and batches from 1; tuned for one picture at the largest size.
+    """The smallest range with all ``sizes`` and batches from 1; tuned for one image at the largest size.
 
     Raises:
         FaceDetError: ``'original'`` is among the sizes, which is any size, or there are none.
@@ -92,7 +92,7 @@ def shapes_for(sizes: Sequence[InputSize], max_batch: int) -> ShapeRange:
 def check_sizes(sizes: Sequence[InputSize], shapes: ShapeRange) -> None:
     """Raises :class:`FaceDetError` unless an engine for ``shapes`` takes every one of ``sizes``.
 
-    What ``'original'`` needs is only known of a picture.
+    What ``'original'`` needs is only known of an image.
     """
     for size in sizes:
         if size == "original":
@@ -126,7 +126,7 @@ class SourceModel:
         quantized: whether it holds QuantizeLinear nodes.
 
     Raises:
-        ModelError: the file is missing, damaged or does not take pictures.
+        ModelError: the file is missing, damaged or does not take images.
     """
 
     def __init__(self, path: Path) -> None:

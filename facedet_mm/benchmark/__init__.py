@@ -1,0 +1,1 @@
+"""Robustness, backends and timing of detectors; imported by report, cli and tools."""

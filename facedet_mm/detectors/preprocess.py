@@ -1,0 +1,231 @@
+"""Preprocessing: an image is resized, padded and normalized into the network's input."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facedet_mm.errors import FaceDetError
+
+InputSize: TypeAlias = int | tuple[int, int] | Literal["auto", "original"]
+"""Side of a square, (width, height), or one of :func:`fit`'s two rules, in pixels of the network's input."""
+
+_AUTO_SIDE = 640
+_AUTO_MARGIN = 32
+_KEPT = 3 * 640 * 640
+"""Values that a workspace keeps memory for."""
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where an image lies in the network's input: resized, at the top left.
+
+    Attributes:
+        source: Size (width, height) of the image in pixels.
+        resized: its size in the input.
+        canvas: the input's size.
+    """
+
+    source: tuple[int, int]
+    resized: tuple[int, int]
+    canvas: tuple[int, int]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Input pixels for a pixel of the image, horizontally and vertically."""
+        return self.resized[0] / self.source[0], self.resized[1] / self.source[1]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """``(pixel - mean) / std`` for each channel in the network's order.
+
+    Attributes:
+        mean, std: three values in the order of the network's channels.
+        to_rgb: whether the network takes RGB.
+        tables: for each channel the result for all 256 values.
+        of_pixels: the same for BGR pixels: one table for all channels, or (1, 256, 3).
+        identity: whether it changes no value.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    to_rgb: bool
+    tables: tuple[NDArray[np.float32], ...] = field(init=False, repr=False, compare=False)
+    of_pixels: NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    identity: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        values = np.arange(256, dtype=np.float64)
+        tables = [((values - mean) / std).astype(np.float32) for mean, std in zip(self.mean, self.std, strict=True)]
+        alike = len(set(self.mean)) == len(set(self.std)) == 1
+        of_pixels = tables[0] if alike else np.stack(tables[::-1] if self.to_rgb else tables, axis=-1)[None]
+        object.__setattr__(self, "tables", tuple(tables))
+        object.__setattr__(self, "of_pixels", of_pixels)
+        object.__setattr__(self, "identity", not any(self.mean) and set(self.std) == {1})
+
+
+class Workspace(threading.local):
+    """Memory that each thread keeps from one image to the next: fresh memory costs a tenth of the time."""
+
+    def __init__(self) -> None:
+        self._kept = dict[str, NDArray[Any]]()
+        self._blob: tuple[tuple[int, ...], list[tuple[int, int]]] = (), []
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+        """An array with any values, which may be those of the array that was last asked for by this ``name``."""
+        size = math.prod(shape)
+        if size > _KEPT:
+            return np.empty(shape, dtype)
+        if name not in self._kept:
+            self._kept[name] = np.empty(_KEPT, dtype)
+        return self._kept[name][:size].reshape(shape)
+
+    def blob(
+        self, shape: tuple[int, ...], canvas: tuple[int, int]
+    ) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
+        """A blob with any values, and for each of its images (width, height) of the part that may not be 0 already.
+
+        To write zeros over zeros would cost as much as to split the image. :meth:`keep` says what is filled next.
+        """
+        before, filled = self._blob
+        self._blob = (), []
+        return self.array("blob", shape, np.float32), filled if before == shape else [canvas] * shape[0]
+
+    def keep(self, shape: tuple[int, ...], filled: list[tuple[int, int]]) -> None:
+        """The blob of this ``shape`` is done: its images are ``filled`` (width, height), and 0 elsewhere."""
+        if math.prod(shape) <= _KEPT:
+            self._blob = shape, filled
+
+
+def check_input_size(size: Any, divisor: int = 32) -> InputSize:
+    """Gives ``size`` as an :data:`InputSize`.
+
+    Raises:
+        FaceDetError: no such rule, or a side is not a positive multiple of ``divisor``.
+    """
+    if size in ("auto", "original"):
+        return size  # type: ignore[no-any-return]
+    sides = (size, size) if isinstance(size, (int, np.integer)) else size
+    if not (
+        isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(s, (int, np.integer)) for s in sides)
+    ):
+        raise FaceDetError(f"input_size must be an int, (width, height), 'auto' or 'original', not {size!r}")
+    if any(side <= 0 or side % divisor for side in sides):
+        nearest = " x ".join(str(max(1, round(side / divisor)) * divisor) for side in sides)
+        raise FaceDetError(f"input_size {size} must be a multiple of {divisor}; nearest is {nearest}")
+    return int(size) if isinstance(size, (int, np.integer)) else (int(sides[0]), int(sides[1]))
+
+
+def fit(width: int, height: int, size: InputSize, divisor: int = 32) -> Letterbox:
+    """Plans how an image of ``width`` × ``height`` goes into the network.
+
+    ``'auto'`` scales as for a 640 square but pads only to the smallest multiple of ``divisor`` that leaves
+    32 pixels of padding, at most to the square: the network needs that margin to see where the image ends.
+    ``'original'`` doesn't scale and pads to multiples of ``divisor``.
+    """
+    if size == "original":
+        return Letterbox((width, height), (width, height), (_round_up(width, divisor), _round_up(height, divisor)))
+    target = (_AUTO_SIDE, _AUTO_SIDE) if size == "auto" else (size, size) if isinstance(size, int) else size
+    scale = min(target[0] / width, target[1] / height)
+    resized = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+    if size != "auto":
+        return Letterbox((width, height), resized, target)
+    canvas = [min(_round_up(side + _AUTO_MARGIN, divisor), _AUTO_SIDE) for side in resized]
+    return Letterbox((width, height), resized, (canvas[0], canvas[1]))
+
+
+def make_blob(
+    images: Sequence[NDArray[np.uint8]],
+    boxes: Sequence[Letterbox],
+    normalization: Normalization,
+    workspace: Workspace | None = None,
+    *,
+    interleaved: bool = False,
+) -> NDArray[np.float32]:
+    """The network's input for images that share one canvas: (N, 3, H, W) float32, padding exactly 0.
+
+    Zero *after* normalization is what the models were trained with; black before it costs SCRFD up to 1.5
+    points of WIDER FACE Hard AP.
+
+    Args:
+        images: what each box was planned for.
+        boxes: of one canvas.
+        normalization: of the network.
+        workspace: what the blob is made in; there it lies until this thread makes the next one.
+        interleaved: whether it is (N, H, W, 3) BGR instead, as images are.
+    """
+    workspace = workspace or Workspace()
+    width, height = boxes[0].canvas
+    shape = (len(images), height, width, 3) if interleaved else (len(images), 3, height, width)
+    blob, filled = workspace.blob(shape, boxes[0].canvas)
+    for canvas, image, box, (right, bottom) in zip(blob, images, boxes, filled, strict=True):
+        width, height = box.resized
+        planes = canvas.transpose(2, 0, 1) if interleaved else canvas
+        planes[:, height:bottom, :right] = 0
+        planes[:, :height, width:right] = 0
+        if box.resized != box.source:
+            resized = workspace.array("resized", (height, width, 3), np.uint8)
+            cv2.resize(image, box.resized, dst=resized, interpolation=cv2.INTER_LINEAR)
+            image = resized
+        if interleaved:
+            _normalize(image, normalization, normalization.of_pixels, canvas[:height, :width])
+            continue
+        channels = list(workspace.array("channels", (3, height, width), np.uint8))
+        cv2.split(image, channels)
+        if normalization.to_rgb:
+            channels.reverse()
+        for plane, channel, table in zip(planes[:, :height, :width], channels, normalization.tables, strict=True):
+            _normalize(channel, normalization, table, plane)
+    workspace.keep(shape, [box.resized for box in boxes])
+    return blob
+
+
+def padding_of(normalization: Normalization) -> tuple[int, int, int]:
+    """The BGR pixel that comes closest to 0 after normalization; halves are rounded up: 127.5 to 128."""
+    mean = normalization.mean[::-1] if normalization.to_rgb else normalization.mean
+    blue, green, red = (min(max(int(value + 0.5), 0), 255) for value in mean)
+    return blue, green, red
+
+
+def make_pixels(
+    images: Sequence[NDArray[np.uint8]], boxes: Sequence[Letterbox], padding: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """The input for images that share one canvas: (N, H, W, 3) uint8 BGR.
+
+    Args:
+        images: what each box was planned for.
+        boxes: of one canvas.
+        padding: the pixel around them, see :func:`padding_of`.
+    """
+    width, height = boxes[0].canvas
+    pixels = np.empty((len(images), height, width, 3), np.uint8)
+    for canvas, image, box in zip(pixels, images, boxes, strict=True):
+        columns, rows = box.resized
+        canvas[rows:] = padding
+        canvas[:rows, columns:] = padding
+        if box.resized == box.source:
+            canvas[:rows, :columns] = image
+        else:
+            canvas[:rows, :columns] = cv2.resize(image, box.resized, interpolation=cv2.INTER_LINEAR)
+    return pixels
+
+
+def _normalize(
+    pixels: NDArray[np.uint8], normalization: Normalization, table: NDArray[np.float32], result: NDArray[np.float32]
+) -> None:
+    if normalization.identity:
+        np.copyto(result, pixels)  # twice as fast
+    else:
+        cv2.LUT(pixels, table, dst=result)
+
+
+def _round_up(value: int, divisor: int) -> int:
+    return -(-value // divisor) * divisor

@@ -1,0 +1,1 @@
+"""What works in this installation and what repairs it. Imports detectors and zoo; only cli imports it."""

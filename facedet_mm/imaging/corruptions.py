@@ -1,0 +1,242 @@
+"""Images as bad cameras, networks and light make them, in three severities each.
+
+What is drawn at random depends on nothing but the image's name and the corruption, so that every severity has the
+same noise, direction and occluders, and results do not depend on the order of the images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import ArrayLike, NDArray
+
+from facedet_mm.errors import FaceDetError
+
+__all__ = [
+    "CORRUPTIONS",
+    "SEVERITIES",
+    "Corruption",
+    "add_noise",
+    "blur",
+    "corrupt",
+    "darken",
+    "erase_faces",
+    "lower_resolution",
+    "motion_blur",
+    "recompress",
+]
+
+Image: TypeAlias = NDArray[np.uint8]
+"""(H, W, 3) uint8, BGR."""
+
+SEVERITIES = (1, 2, 3)
+"""From mild to strong."""
+
+_LONGEST = 2.0
+"""A patch on a face is at most so many times as long as it would be in the face's own shape."""
+
+
+def corrupt(image: Image, corruption: str, severity: int, name: str, boxes: ArrayLike = ()) -> Image:
+    """One cell of the benchmark for one image.
+
+    Args:
+        image: (H, W, 3) uint8 BGR; it is not changed.
+        corruption: a key of :data:`CORRUPTIONS`.
+        severity: 1, 2 or 3.
+        name: The image's name, which seeds what is drawn at random.
+        boxes: (N, 4) x1 y1 x2 y2 in pixels, the faces; only ``'occlusion'`` looks at them.
+
+    Returns:
+        (H, W, 3) uint8 BGR, a new image.
+
+    Raises:
+        FaceDetError: an unknown corruption or severity.
+
+    Example:
+        >>> image = np.full((40, 60, 3), 128, np.uint8)
+        >>> int(corrupt(image, "gamma", 3, "party/1.jpg")[0, 0, 0])
+        32
+    """
+    if corruption not in CORRUPTIONS:
+        raise FaceDetError(f"unknown corruption {corruption!r}; there are {', '.join(CORRUPTIONS)}")
+    if severity not in SEVERITIES:
+        raise FaceDetError(f"severity must be 1, 2 or 3, not {severity}")
+    digest = hashlib.blake2b(f"{corruption}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    rng = np.random.default_rng(int.from_bytes(digest, "big"))
+    kind = CORRUPTIONS[corruption]
+    faces = np.asarray(boxes, np.float64).reshape(-1, 4)
+    return kind.apply(image, kind.values[severity - 1], faces, rng)
+
+
+def blur(image: Image, sigma: float) -> Image:
+    """Gaussian blur with the standard deviation ``sigma`` in pixels.
+
+    Example:
+        >>> edge = np.repeat(np.uint8([0, 0, 0, 255, 255, 255]), 3).reshape(1, 6, 3)
+        >>> blur(edge, 1.0)[0, :, 0].tolist()
+        [2, 15, 77, 178, 240, 253]
+    """
+    return _uint8(cv2.GaussianBlur(image, (0, 0), sigma))
+
+
+def motion_blur(image: Image, length: int, degrees: float) -> Image:
+    """The image as a camera sees it that moves evenly by ``length`` pixels during the exposure.
+
+    Args:
+        image: (H, W, 3) uint8.
+        length: of the line that a point becomes, in pixels.
+        degrees: its direction, from the x axis towards the y axis.
+
+    Example:
+        >>> point = np.zeros((1, 7, 3), np.uint8)
+        >>> point[0, 3] = 250
+        >>> motion_blur(point, 5, 0.0)[0, :, 0].tolist()
+        [0, 50, 50, 50, 50, 50, 0]
+    """
+    height, width = image.shape[:2]
+    padded = cv2.copyMakeBorder(image, length, length, length, length, cv2.BORDER_REFLECT_101)
+    pixels = _line(length, math.radians(degrees))
+    total = np.zeros(image.shape, np.uint16)
+    for x, y in (pixels + length).tolist():  # cv2.filter2D takes twenty times as long from 12 x 12 on
+        cv2.add(total, padded[y : y + height, x : x + width], dst=total, dtype=cv2.CV_16U)
+    return _uint8(cv2.convertScaleAbs(total, alpha=1 / len(pixels)))
+
+
+def recompress(image: Image, quality: int) -> Image:
+    """The image after JPEG compression with ``quality`` from 1 to 100.
+
+    Example:
+        >>> recompress(np.full((16, 16, 3), 128, np.uint8), 20)[0, 0].tolist()
+        [128, 128, 128]
+    """
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return _uint8(cv2.imdecode(data, cv2.IMREAD_COLOR))
+
+
+def darken(image: Image, gamma: float) -> Image:
+    """The image as 255 · (v / 255)^gamma; a ``gamma`` above 1 darkens.
+
+    Example:
+        >>> darken(np.full((1, 1, 3), 51, np.uint8), 2.0)[0, 0].tolist()  # 255 · 0.2²
+        [10, 10, 10]
+    """
+    return _uint8(cv2.LUT(image, np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)))
+
+
+def add_noise(image: Image, sigma: float, rng: Generator) -> Image:
+    """Adds to every value of its own normal noise of standard deviation ``sigma`` in gray levels; ends at 0 and 255.
+
+    Example:
+        >>> gray = np.full((100, 100, 3), 128, np.uint8)
+        >>> float(add_noise(gray, 10, np.random.default_rng(0)).std().round())
+        10.0
+    """
+    noise = rng.standard_normal(image.shape, np.float32)
+    noise *= sigma
+    return _uint8(cv2.add(image, noise, dtype=cv2.CV_8U))
+
+
+def erase_faces(image: Image, share: float, boxes: NDArray[np.float64], rng: Generator) -> Image:
+    """Covers ``share`` of each face with a rectangle of one random color, anywhere within the face.
+
+    After Random Erasing (Zhong et al., AAAI 2020, section 3), once a face and with a fixed area; the rectangle may be
+    up to twice as wide or high as one in the face's shape. Sides are whole pixels, so on faces of a few pixels the
+    share is not exact.
+
+    Args:
+        image: (H, W, 3) uint8; it is not changed.
+        share: of the face's area, from 0 to 1.
+        boxes: (N, 4) x1 y1 x2 y2 in pixels; what reaches beyond the image is not covered.
+        rng: draws shapes, places and colors; the same state gives the same ones for every ``share``.
+
+    Example:
+        >>> image = np.zeros((100, 100, 3), np.uint8)
+        >>> erased = erase_faces(image, 0.25, np.array([[20.0, 20, 80, 80]]), np.random.default_rng(0))
+        >>> int((erased != image).any(axis=2).sum()) / 60**2
+        0.25
+    """
+    shape, place = rng.uniform(-1, 1, len(boxes)), rng.random((len(boxes), 2))
+    colors = rng.integers(0, 256, (len(boxes), 3)).tolist()
+    corners = np.rint(boxes)
+    sides = (corners[:, 2:] - corners[:, :2]).clip(min=0)
+    longest = min(_LONGEST, 1 / math.sqrt(share)) if share else 1.0
+    width = np.rint(sides[:, 0] * math.sqrt(share) * longest**shape)
+    height = np.rint(share * sides.prod(axis=1) / width.clip(min=1)).clip(max=sides[:, 1])
+    patch = np.stack([width, height], axis=1)
+    start = corners[:, :2] + np.rint(place * (sides - patch))
+    patches = np.concatenate([start, start + patch], axis=1).clip(min=0).astype(np.int64).tolist()
+    erased = image.copy()
+    for (x1, y1, x2, y2), color in zip(patches, colors, strict=True):
+        erased[y1:y2, x1:x2] = color
+    return erased
+
+
+def lower_resolution(image: Image, factor: float) -> Image:
+    """The image ``factor`` times smaller (pixels averaged) and back at its size (bilinear).
+
+    Example:
+        >>> lower_resolution(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), 4)[0, 0].tolist()
+        [22, 24, 24]
+    """
+    height, width = image.shape[:2]
+    small = (max(1, round(width / factor)), max(1, round(height / factor)))
+    shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    return _uint8(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A way of making images worse.
+
+    Attributes:
+        unit: what ``values`` are.
+        values: one for each of :data:`SEVERITIES`.
+        apply: (image, value, boxes (N, 4) float64, random numbers) → a new image.
+
+    Example:
+        >>> CORRUPTIONS["jpeg"].unit, CORRUPTIONS["jpeg"].values
+        ('quality', (80, 50, 20))
+    """
+
+    unit: str
+    values: tuple[float, float, float]
+    apply: Callable[[Image, float, NDArray[np.float64], Generator], Image]
+
+
+CORRUPTIONS = {
+    "gaussian_blur": Corruption("sigma in pixels", (1, 2, 4), lambda image, value, *_: blur(image, value)),
+    "motion_blur": Corruption(
+        "length in pixels",
+        (7, 13, 25),
+        lambda image, value, _, rng: motion_blur(image, int(value), rng.uniform(0, 180)),
+    ),
+    "jpeg": Corruption("quality", (80, 50, 20), lambda image, value, *_: recompress(image, int(value))),
+    "gamma": Corruption("exponent", (1.5, 2.25, 3.0), lambda image, value, *_: darken(image, value)),
+    "noise": Corruption(
+        "sigma in gray levels", (10, 20, 40), lambda image, value, _, rng: add_noise(image, value, rng)
+    ),
+    "occlusion": Corruption("share of the face", (0.2, 0.35, 0.5), erase_faces),
+    "low_resolution": Corruption("times smaller", (2, 3, 4), lambda image, value, *_: lower_resolution(image, value)),
+}
+"""Name → what it does and how strongly; lengths are in pixels of the image (those of WIDER FACE are 1024 wide)."""
+
+
+def _line(length: int, angle: float) -> NDArray[np.int64]:
+    """(N, 2) x y, the pixels of a line through the origin: one in each column, or each row where it is steep."""
+    direction = np.array([math.cos(angle), math.sin(angle)])
+    longer = float(abs(direction).max())
+    count = max(1, round(length * longer))
+    steps = np.arange(count) - (count - 1) / 2
+    pixels: NDArray[np.int64] = np.floor(steps[:, None] * direction / longer + 0.5).astype(np.int64)
+    return pixels
+
+
+def _uint8(image: Any) -> Image:
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,171 @@
+"""Faces as rows and records of the common text formats: JSON, CSV, MOTChallenge and COCO.
+
+Everything here is a pure function from faces to text or plain values; whoever calls it writes the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedet_mm.structures import LANDMARK_NAMES, Faces
+
+__all__ = [
+    "CSV_COLUMNS",
+    "ImageFaces",
+    "coco_document",
+    "csv_rows",
+    "csv_text",
+    "face_records",
+    "json_record",
+    "mot_lines",
+]
+
+CSV_COLUMNS = (
+    "image",
+    *("x1", "y1", "x2", "y2", "score", "track_id"),
+    *(f"{name}_{axis}" for name in LANDMARK_NAMES for axis in "xy"),
+)
+"""Header of :func:`csv_rows`: the same for every model, so that a file can be begun before its first face."""
+
+_PIXEL_DIGITS = 2
+_SCORE_DIGITS = 6
+
+
+class ImageFaces(NamedTuple):
+    """An image by name, and its faces.
+
+    Attributes:
+        name: its path or file name, or what else it goes by.
+        width: in pixels.
+        height: in pixels.
+        faces: in its pixels.
+
+    Example:
+        >>> ImageFaces("a.jpg", 640, 480, Faces.empty())
+        ImageFaces(name='a.jpg', width=640, height=480, faces=Faces(0))
+    """
+
+    name: str
+    width: int
+    height: int
+    faces: Faces
+
+
+def face_records(faces: Faces) -> list[dict[str, Any]]:
+    """A record a face: ``{"box", "score"[, "landmarks"][, "track_id"]}``, rounded to 0.01 pixels and 10⁻⁶.
+
+    Example:
+        >>> face_records(Faces([[10, 20, 30, 50]], [0.9], track_ids=[3]))
+        [{'box': [10.0, 20.0, 30.0, 50.0], 'score': 0.9, 'track_id': 3}]
+    """
+    columns: dict[str, list[Any]] = {
+        "box": _rounded(faces.boxes, _PIXEL_DIGITS),
+        "score": _rounded(faces.scores, _SCORE_DIGITS),
+    }
+    if faces.landmarks is not None:
+        columns["landmarks"] = _rounded(faces.landmarks, _PIXEL_DIGITS)
+    if faces.track_ids is not None:
+        columns["track_id"] = faces.track_ids.tolist()
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def json_record(image: ImageFaces) -> dict[str, Any]:
+    """``{"image", "width", "height", "faces": [...]}`` with :func:`face_records`.
+
+    Example:
+        >>> json_record(ImageFaces("a.jpg", 640, 480, Faces.empty()))
+        {'image': 'a.jpg', 'width': 640, 'height': 480, 'faces': []}
+    """
+    return {
+        "image": image.name,
+        "width": image.width,
+        "height": image.height,
+        "faces": face_records(image.faces),
+    }
+
+
+def csv_rows(name: str, faces: Faces) -> list[tuple[Any, ...]]:
+    """A row a face, in the order of :data:`CSV_COLUMNS`; an empty text where there are no ids or landmarks.
+
+    Args:
+        name: for the first column: the image's name, or the number of a frame.
+        faces: of that image.
+
+    Example:
+        >>> csv_rows("a.jpg", Faces([[10, 20, 30, 50]], [0.9]))[0][:7]
+        ('a.jpg', 10.0, 20.0, 30.0, 50.0, 0.9, '')
+    """
+    boxes, scores = _rounded(faces.boxes, _PIXEL_DIGITS), _rounded(faces.scores, _SCORE_DIGITS)
+    ids = [""] * len(faces) if faces.track_ids is None else faces.track_ids.tolist()
+    coordinates = 2 * len(LANDMARK_NAMES)
+    points: list[Any] = [[""] * coordinates] * len(faces)
+    if faces.landmarks is not None:
+        points = _rounded(faces.landmarks.reshape(len(faces), coordinates), _PIXEL_DIGITS)
+    return [(name, *box, score, i, *xy) for box, score, i, xy in zip(boxes, scores, ids, points, strict=True)]
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    r"""Rows as comma-separated text, quoted where needed, each ended by a newline.
+
+    What is not valid Unicode in a file name is written as a backslash escape.
+
+    Example:
+        >>> csv_text([("image", "score"), ("a, b.jpg", 0.9)])
+        'image,score\n"a, b.jpg",0.9\n'
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def mot_lines(frame: int, faces: Faces, score_digits: int = _SCORE_DIGITS) -> list[str]:
+    """MOTChallenge lines ``frame,id,left,top,width,height,score,-1,-1,-1``; the id is −1 without a track.
+
+    Args:
+        frame: its number; the first is 1.
+        faces: of that frame.
+        score_digits: digits of a score behind the point.
+
+    Example:
+        >>> mot_lines(1, Faces([[10, 20, 30, 50]], [0.9], track_ids=[3]))
+        ['1,3,10.00,20.00,20.00,30.00,0.900000,-1,-1,-1']
+    """
+    ids = [-1] * len(faces) if faces.track_ids is None else faces.track_ids.tolist()
+    rows = zip(ids, _xywh(faces).tolist(), faces.scores.tolist(), strict=True)
+    return [
+        f"{frame},{i},{x:.2f},{y:.2f},{w:.2f},{h:.2f},{score:.{score_digits}f},-1,-1,-1"
+        for i, (x, y, w, h), score in rows
+    ]
+
+
+def coco_document(images: Iterable[ImageFaces]) -> dict[str, Any]:
+    """A COCO annotation file: images and annotations numbered from 1, and the one category ``face``.
+
+    Example:
+        >>> document = coco_document([ImageFaces("a.jpg", 640, 480, Faces([[10, 20, 30, 50]], [0.9]))])
+        >>> document["images"], document["annotations"][0]["bbox"]
+        ([{'id': 1, 'file_name': 'a.jpg', 'width': 640, 'height': 480}], [10.0, 20.0, 20.0, 30.0])
+    """
+    records: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, (name, width, height, faces) in enumerate(images, start=1):
+        records.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        annotations += faces.to_coco(image_id, len(annotations) + 1)
+    category = {"id": 1, "name": "face", "supercategory": "person", "keypoints": list(LANDMARK_NAMES), "skeleton": []}
+    return {"images": records, "annotations": annotations, "categories": [category]}
+
+
+def _xywh(faces: Faces) -> NDArray[np.float64]:
+    corners = faces.boxes.astype(np.float64)
+    return np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+
+
+def _rounded(values: NDArray[np.floating], digits: int) -> list[Any]:
+    rounded: list[Any] = np.round(values.astype(np.float64), digits).tolist()
+    return rounded

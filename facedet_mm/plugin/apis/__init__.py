@@ -1,0 +1,1 @@
+"""Building, checkpoints, conversion of official weights, the inferencer, the PyTorch detector, runs."""

@@ -1,0 +1,6 @@
+"""The dataset and the training transforms, registered with MMDetection."""
+
+from facedet_mm.plugin.datasets import transforms
+from facedet_mm.plugin.datasets.wider_face import WiderFaceDataset
+
+__all__ = ["WiderFaceDataset", "transforms"]

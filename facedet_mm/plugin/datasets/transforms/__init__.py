@@ -1,0 +1,25 @@
+"""Training transforms, registered with MMDetection; landmarks travel with the boxes through all of them."""
+
+from facedet_mm.plugin.datasets.transforms.degradation import (
+    RandomFaceErasing,
+    RandomGammaDark,
+    RandomGaussianBlur,
+    RandomJPEG,
+)
+from facedet_mm.plugin.datasets.transforms.formatting import LoadFaceAnnotations, LoadFaceImage, PackFaceInputs
+from facedet_mm.plugin.datasets.transforms.geometry import KeepRatioResize, RandomFaceFlip, RandomSquareCrop
+from facedet_mm.plugin.datasets.transforms.photometric import FacePhotoMetricDistortion
+
+__all__ = [
+    "FacePhotoMetricDistortion",
+    "KeepRatioResize",
+    "LoadFaceAnnotations",
+    "LoadFaceImage",
+    "PackFaceInputs",
+    "RandomFaceErasing",
+    "RandomFaceFlip",
+    "RandomGammaDark",
+    "RandomGaussianBlur",
+    "RandomJPEG",
+    "RandomSquareCrop",
+]

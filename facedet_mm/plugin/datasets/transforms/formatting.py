@@ -1,0 +1,118 @@
+"""Between the files and the model's tensors: loading images and annotations, packing inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
+from mmdet.registry import TRANSFORMS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.structures import InstanceData
+from numpy.typing import NDArray
+
+from facedet_mm.imaging.augmentation import split_channels
+from facedet_mm.io.images import read_image
+
+
+@TRANSFORMS.register_module()
+class LoadFaceImage(BaseTransform):
+    """Reads the image at ``img_path`` as uint8 BGR; a damaged or truncated file is an ``ImageError`` that names it.
+
+    ``LoadImageFromFile`` takes truncated files and knows remote storage; the rest is the same.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Adds ``img``, ``img_shape`` and ``ori_shape``."""
+        image = read_image(results["img_path"])
+        results["img"] = image
+        results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadFaceAnnotations(LoadAnnotations):
+    """Turns ``instances`` into arrays, landmarks included.
+
+    Adds to what :class:`mmdet.datasets.transforms.LoadAnnotations` gives:
+
+    * ``gt_keypoints``: (N, 5, 2) float32, x y in pixels, zeros where a face has none;
+    * ``gt_keypoints_visible``: (N, 5) float32, weight of each landmark, 0 where a face has none.
+
+    Args:
+        with_keypoints: loads the landmarks.
+        **kwargs: of :class:`mmdet.datasets.transforms.LoadAnnotations`.
+    """
+
+    def __init__(self, with_keypoints: bool = True, **kwargs: Any) -> None:
+        super().__init__(with_keypoints=with_keypoints, **kwargs)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Adds the arrays to ``results``."""
+        results = super().transform(results)
+        if self.with_keypoints:
+            self._load_kps(results)
+        return results
+
+    def _load_bboxes(self, results: dict[str, Any]) -> None:
+        # By way of NumPy, as a tensor out of nested lists takes several times as long.
+        instances = results.get("instances", [])
+        boxes = np.array([instance["bbox"] for instance in instances], np.float32).reshape(-1, 4)
+        results["gt_bboxes"] = HorizontalBoxes(torch.from_numpy(boxes), clone=False)
+        results["gt_ignore_flags"] = np.array([instance["ignore_flag"] for instance in instances], bool)
+
+    def _load_kps(self, results: dict[str, Any]) -> None:
+        instances = results.get("instances", [])
+        keypoints = np.zeros((len(instances), 5, 2), np.float32)
+        visible = np.zeros((len(instances), 5), np.float32)
+        for i, instance in enumerate(instances):
+            if "keypoints" in instance:
+                keypoints[i] = instance["keypoints"]
+                visible[i] = instance["keypoints_visible"]
+        results["gt_keypoints"] = keypoints
+        results["gt_keypoints_visible"] = visible
+
+
+@TRANSFORMS.register_module()
+class PackFaceInputs(PackDetInputs):
+    """:class:`mmdet.datasets.transforms.PackDetInputs` that also packs landmarks.
+
+    ``data_samples.gt_instances`` gets ``keypoints`` (N, 5, 2) and ``keypoints_visible`` (N, 5), float32 tensors
+    beside ``bboxes`` and ``labels``; ignored faces go to ``data_samples.ignored_instances``.
+    """
+
+    mapping_table = {
+        "gt_bboxes": "bboxes",
+        "gt_bboxes_labels": "labels",
+        "gt_keypoints": "keypoints",
+        "gt_keypoints_visible": "keypoints_visible",
+    }
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Packs the image as a (3, H, W) uint8 tensor and the annotations as a ``DetDataSample``."""
+        planes = results["img"].transpose(2, 0, 1)
+        if not planes.flags.c_contiguous:
+            planes = split_channels(results["img"])
+        sample = DetDataSample()
+        for key in self.meta_keys:
+            if key in results:
+                sample.set_field(results[key], key, field_type="metainfo")
+        columns = {name: results[key] for key, name in self.mapping_table.items() if key in results}
+        ignored = results.get("gt_ignore_flags", np.zeros(0, bool))
+        sample.gt_instances = _instances(columns, ~ignored)
+        sample.ignored_instances = _instances(columns, ignored)
+        return {"inputs": torch.from_numpy(planes), "data_samples": sample}
+
+
+def _instances(columns: dict[str, Any], chosen: NDArray[np.bool_]) -> InstanceData:
+    instances = InstanceData()
+    for name, column in columns.items():
+        if isinstance(column, HorizontalBoxes):
+            value = HorizontalBoxes(torch.from_numpy(column.numpy()[chosen]), clone=False)
+        else:
+            value = torch.from_numpy(column[chosen])
+        instances.set_field(value, name)
+    return instances

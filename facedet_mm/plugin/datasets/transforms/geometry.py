@@ -1,0 +1,198 @@
+"""Transforms that move faces: square crop, resize, flip."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmcv.image.geometric import rescale_size
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import avoid_cache_randomness
+from mmdet.datasets.transforms import Resize
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes, autocast_box_type
+from numpy.typing import NDArray
+
+from facedet_mm.imaging.augmentation import crop_square
+
+FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]
+"""Which landmark takes the place of which when left and right change sides."""
+
+
+@TRANSFORMS.register_module()
+@avoid_cache_randomness
+class RandomSquareCrop(BaseTransform):
+    """Cuts a random square that holds at least one face out of the image and resizes it.
+
+    The side is a random ``scale`` × the short side of the image. Along an axis where the image is longer, the
+    square lies anywhere inside it; where it is shorter, anywhere around it, on a whole pixel of the result, and what
+    lies outside is gray. Up to ``attempts`` places are tried until the center of a face that counts is inside; after
+    that the square is put around a random one. An image without such a face is cropped anywhere. Faces whose
+    center is outside the square are dropped, boxes are not clipped. Scales above 1 are what the SCRFD paper calls
+    sample redistribution.
+
+    Args:
+        scales: to choose from, relative to the short side.
+        size: side of the result in pixels; ``None`` leaves the square at its own size.
+        fill: gray value outside the image.
+        attempts: number of places to try.
+
+    Raises:
+        ValueError: ``scales`` is empty or holds one that is not positive, or ``attempts`` is not positive.
+    """
+
+    def __init__(
+        self,
+        scales: Sequence[float] = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0),
+        size: int | None = 640,
+        fill: int = 128,
+        attempts: int = 250,
+    ) -> None:
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"scales must be positive numbers, at least one, not {scales!r}")
+        if attempts < 1:
+            raise ValueError(f"attempts must be at least 1, not {attempts}")
+        self.scales = tuple(scales)
+        self.size = size
+        self.fill = fill
+        self.attempts = attempts
+
+    @autocast_box_type()
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Crops ``img``, ``gt_bboxes`` and everything else that is known about the faces."""
+        boxes = results["gt_bboxes"].numpy()
+        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+        start, side = self._choose_square(results["img"].shape[1::-1], centers[~results["gt_ignore_flags"]])
+        size = self.size or side
+        factor = size / side
+
+        kept = _inside(centers, start, side)
+        origin = np.array(start * 2, np.float32)
+        results["gt_bboxes"] = _boxes((boxes[kept] - origin) * np.float32(factor))
+        for key in ("gt_bboxes_labels", "gt_ignore_flags", "gt_keypoints_visible"):
+            if key in results:
+                results[key] = results[key][kept]
+        if "gt_keypoints" in results:
+            results["gt_keypoints"] = (results["gt_keypoints"][kept] - origin[:2]) * np.float32(factor)
+
+        results["img"] = crop_square(results["img"], *start, side, size, self.fill)
+        results["img_shape"] = (size, size)
+        results["scale_factor"] = (factor, factor)
+        return results
+
+    def _choose_square(
+        self, image_size: tuple[int, int], centers: NDArray[np.float32]
+    ) -> tuple[tuple[float, float], int]:
+        """Left and top of the square, and its side, in pixels of the image."""
+        width, height = image_size
+        side = max(1, int(random.choice(self.scales) * min(width, height)))
+        pitch = side / (self.size or side)
+        for _ in range(self.attempts):
+            start = _random_start(width, side, pitch), _random_start(height, side, pitch)
+            if not len(centers) or _inside(centers, start, side).any():
+                return start, side
+        x, y = random.choice(centers.tolist())
+        return (_start_around(x, width, side, start[0]), _start_around(y, height, side, start[1])), side
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(scales={self.scales}, size={self.size}, fill={self.fill}, attempts={self.attempts})"
+        )
+
+
+def _inside(centers: NDArray[np.float32], start: tuple[float, float], side: int) -> NDArray[np.bool_]:
+    """(N,) whether centers (N, 2) lie strictly inside the square."""
+    offset = centers - start
+    return np.asarray(((offset > 0) & (offset < side)).all(axis=1))
+
+
+def _random_start(length: int, side: int, pitch: float) -> float:
+    """Start of a span of ``side`` inside 0…``length``, or around it in steps of ``pitch`` where it is longer."""
+    if side <= length:
+        return float(random.randint(0, length - side))
+    return -pitch * random.randint(0, int((side - length) / pitch))
+
+
+def _start_around(center: float, length: int, side: int, start: float) -> float:
+    """``start``, moved so that ``center``, if inside 0…``length``, is inside the span too."""
+    if side > length:
+        return start
+    first, last = math.floor(center - side) + 1, math.ceil(center) - 1
+    return float(min(max(random.randint(first, max(first, last)), 0), length - side))
+
+
+@TRANSFORMS.register_module()
+class KeepRatioResize(Resize):
+    """Fits the image into ``scale`` without changing its proportions; no side becomes less than one pixel.
+
+    New sides are ``max(1, int(side · s + 0.5))``, bilinear; ``scale_factor`` is the exact new / old of each axis. Boxes
+    and landmarks follow.
+
+    Args:
+        scale: width and height that the image must fit into, or one number for both.
+        **kwargs: of :class:`mmdet.datasets.transforms.Resize`; ``clip_object_border`` is off.
+    """
+
+    def __init__(self, scale: int | tuple[int, int] | None = None, **kwargs: Any) -> None:
+        super().__init__(scale, **{"keep_ratio": True, "clip_object_border": False, **kwargs})
+
+    def _resize_img(self, results: dict[str, Any]) -> None:
+        image = results["img"]
+        height, width = image.shape[:2]
+        _, scale = rescale_size((width, height), results["scale"], return_scale=True)
+        new_width, new_height = (max(1, int(length * scale + 0.5)) for length in (width, height))
+        results["img"] = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+        results["img_shape"] = (new_height, new_width)
+        results["scale_factor"] = (new_width / width, new_height / height)
+        results["keep_ratio"] = True
+
+    def _resize_bboxes(self, results: dict[str, Any]) -> None:
+        super()._resize_bboxes(results)
+        if "gt_keypoints" in results:
+            results["gt_keypoints"] = results["gt_keypoints"] * np.array(results["scale_factor"], np.float32)
+
+
+@TRANSFORMS.register_module()
+@avoid_cache_randomness
+class RandomFaceFlip(BaseTransform):
+    """Mirrors the image left to right; eyes and mouth corners swap sides.
+
+    Args:
+        prob: of mirroring.
+    """
+
+    def __init__(self, prob: float = 0.5) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f"prob must be between 0 and 1, not {prob}")
+        self.prob = prob
+
+    @autocast_box_type()
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Mirrors ``img``, ``gt_bboxes`` and the landmarks, or leaves them."""
+        results["flip"] = random.random() < self.prob
+        results["flip_direction"] = "horizontal" if results["flip"] else None
+        if not results["flip"]:
+            return results
+        width = results["img"].shape[1]
+        results["img"] = cv2.flip(results["img"], 1)
+        if "gt_bboxes" in results:
+            boxes = results["gt_bboxes"].numpy()
+            boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+        if "gt_keypoints" in results:
+            keypoints = results["gt_keypoints"][:, FLIPPED_LANDMARKS]
+            keypoints[..., 0] = width - keypoints[..., 0]
+            results["gt_keypoints"] = keypoints
+            results["gt_keypoints_visible"] = results["gt_keypoints_visible"][:, FLIPPED_LANDMARKS]
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(prob={self.prob})"
+
+
+def _boxes(corners: NDArray[np.float32]) -> HorizontalBoxes:
+    return HorizontalBoxes(torch.from_numpy(corners), clone=False)

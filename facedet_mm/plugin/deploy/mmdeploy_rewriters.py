@@ -1,0 +1,133 @@
+"""What mmdeploy 1.3.1 has to know about SCRFD: how to predict inside an exported graph, and that landmarks come out.
+
+A deploy config names this module in ``codebase_config.module``; mmdeploy imports it, which registers everything here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmdeploy.codebase.mmdet.deploy import get_post_processing_params, object_detection_model
+from mmdeploy.core import FUNCTION_REWRITER
+from mmdeploy.mmcv.ops import multiclass_nms
+from mmdeploy.utils import is_dynamic_shape
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS, SCRFDHead
+
+REWRITTEN = "facedet_mm.plugin.models.scrfd_head.SCRFDHead.predict_by_feat"
+"""mmdeploy replaces the function at this path; of a path that leads nowhere it only warns in its log."""
+MODEL_TYPE = "face_end2end"
+
+
+@FUNCTION_REWRITER.register_rewriter(REWRITTEN)
+def scrfd_head__predict_by_feat(
+    self: SCRFDHead,
+    cls_scores: list[Tensor],
+    bbox_preds: list[Tensor],
+    landmark_preds: list[Tensor | None],
+    batch_img_metas: list[dict],
+    cfg: dict | None = None,
+    rescale: bool = False,
+    with_nms: bool = True,
+) -> tuple[Tensor, ...]:
+    """``SCRFDHead.predict_by_feat`` as tensors of one shape for the whole batch, thresholds from the deploy config.
+
+    Args:
+        self: the head.
+        cls_scores, bbox_preds, landmark_preds: what its ``forward`` gives.
+        batch_img_metas: ``img_shape`` of the first: height and width that boxes are clipped to.
+        cfg, rescale, with_nms: not used: a graph gives boxes after NMS in pixels of its input.
+
+    Returns:
+        ``dets`` (B, K, 5) x1 y1 x2 y2 score by descending score, filled up with zeros, ``labels`` (B, K), and, where
+        the model has landmarks, ``landmarks`` (B, K, 5, 2).
+    """
+    del cfg, rescale, with_nms
+    deploy_cfg = FUNCTION_REWRITER.get_context().cfg
+    centers, strides = _anchor_points(self, cls_scores, is_dynamic_shape(deploy_cfg))
+    scores = _flatten(cls_scores, self.cls_out_channels).sigmoid()
+    distances = _flatten(bbox_preds, 4) * strides
+    boxes = self.bbox_coder.decode(
+        centers.expand(scores.shape[0], -1, 2), distances, max_shape=batch_img_metas[0]["img_shape"]
+    )
+    sides = boxes[..., 2:] - boxes[..., :2]
+    scores = scores * (torch.minimum(sides[..., :1], sides[..., 1:]) > 0)  # some lie wholly outside
+    settings = get_post_processing_params(deploy_cfg)
+    dets, labels, kept = multiclass_nms(
+        boxes,
+        scores,
+        settings.max_output_boxes_per_class,
+        iou_threshold=settings.iou_threshold,
+        score_threshold=settings.score_threshold,
+        pre_top_k=settings.pre_top_k,
+        keep_top_k=settings.keep_top_k,
+        output_index=True,
+    )
+    if not self.with_landmarks:
+        return dets, labels
+    points = centers.repeat(1, 1, NUM_LANDMARKS) + _flatten(landmark_preds, 2 * NUM_LANDMARKS) * strides
+    return dets, labels, _landmarks_of(points, kept, dets)
+
+
+def _flatten(maps: Sequence[Tensor], channels: int) -> Tensor:
+    """Maps (B, A·channels, H, W) of all levels → (B, N, channels), in the order (level, y, x, anchor)."""
+    # shape, not len: the size of the batch stays open in the graph
+    return torch.cat([m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, channels) for m in maps], dim=1)
+
+
+def _anchor_points(head: SCRFDHead, maps: Sequence[Tensor], dynamic: bool) -> tuple[Tensor, Tensor]:
+    """Anchor centers (1, N, 2) in pixels and strides (1, N, 1); constants of the graph if the shape is fixed."""
+    sizes = [m.shape[-2:] if dynamic else tuple(int(side) for side in m.shape[-2:]) for m in maps]
+    levels = head.prior_generator.grid_priors(sizes, dtype=maps[0].dtype, device=maps[0].device)
+    centers = [(anchors[:, :2] + anchors[:, 2:]) / 2 for anchors in levels]
+    strides = [
+        torch.full_like(points[:, :1], stride[0])
+        for points, stride in zip(centers, head.prior_generator.strides, strict=True)
+    ]
+    return torch.cat(centers)[None], torch.cat(strides)[None]
+
+
+def _landmarks_of(points: Tensor, kept: Tensor, dets: Tensor) -> Tensor:
+    """Points (B, N, 10) of the boxes ``kept`` (B, K) as (B, K, 5, 2); zeros for rows of ``dets`` that fill up."""
+    # Rows that fill up have the index -1, which not every Gather takes; TensorRT 8 clamps no integers, and splits no
+    # axis the way that unflatten is exported.
+    index = (kept * (kept > 0)).unsqueeze(-1).repeat(1, 1, 2 * NUM_LANDMARKS)
+    chosen = points.gather(1, index) * (dets[..., 4:] > 0)
+    return chosen.reshape(chosen.shape[0], -1, NUM_LANDMARKS, 2)
+
+
+@getattr(object_detection_model, "__BACKEND_MODEL").register_module(MODEL_TYPE)
+class FaceEnd2EndModel(object_detection_model.End2EndModel):
+    """A back end's graph behind the interface of an mmdet detector; mmdeploy's own takes a third output for masks.
+
+    Predictions are in pixels of the original image and hold what ``SCRFDHead.predict_by_feat`` gives: ``bboxes``,
+    ``scores``, ``labels`` and, where the graph has landmarks, ``keypoints`` (K, 5, 2).
+    """
+
+    def forward(
+        self, inputs: Tensor, data_samples: list[DetDataSample], mode: str = "predict", **kwargs: Any
+    ) -> list[DetDataSample]:
+        """The samples with ``pred_instances``; ``inputs`` (B, 3, H, W) are normalized and padded."""
+        del mode, kwargs
+        outputs = self.predict(inputs.contiguous())
+        for i, sample in enumerate(data_samples):
+            sample.pred_instances = _in_original(sample, *(output[i] for output in outputs))
+        return data_samples
+
+
+def _in_original(sample: DetDataSample, dets: Tensor, labels: Tensor, landmarks: Tensor | None = None) -> InstanceData:
+    """One image's faces: rows that fill up dropped, clipped to the image, in its original pixels."""
+    height, width = sample.img_shape
+    corners = dets[:, :4].clamp(dets.new_zeros(4), dets.new_tensor([width, height, width, height]))
+    inside = (corners[:, 2:] > corners[:, :2]).all(1)  # some lie wholly in the padding
+    keep = inside & (dets[:, 4] > 0)
+    scale = dets.new_tensor(sample.scale_factor)
+    faces = InstanceData(bboxes=corners[keep] / scale.repeat(2), scores=dets[keep, 4], labels=labels[keep].long())
+    if landmarks is not None:
+        faces.keypoints = landmarks[keep] / scale
+    return faces

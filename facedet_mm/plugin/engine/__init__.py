@@ -1,0 +1,6 @@
+"""Hooks and storage, registered with MMEngine."""
+
+from facedet_mm.plugin.engine.hooks import InvalidLossHook, SampleSeedHook
+from facedet_mm.plugin.engine.storage import AtomicLocalBackend
+
+__all__ = ["AtomicLocalBackend", "InvalidLossHook", "SampleSeedHook"]

@@ -1,0 +1,9 @@
+"""SCRFD in the MMDetection registries: importing this package registers every part."""
+
+from facedet_mm.plugin.models.assigner import SparseATSSAssigner
+from facedet_mm.plugin.models.data_preprocessor import FaceDataPreprocessor
+from facedet_mm.plugin.models.mobilenet_v1 import MobileNetV1
+from facedet_mm.plugin.models.resnet_v1e import ResNetV1e
+from facedet_mm.plugin.models.scrfd_head import SCRFDHead
+
+__all__ = ["FaceDataPreprocessor", "MobileNetV1", "ResNetV1e", "SCRFDHead", "SparseATSSAssigner"]

@@ -1,0 +1,289 @@
+"""The SCRFD head: one tower feeds scores, boxes and landmarks; quality focal, DIoU and SmoothL1 losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import signature
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule, Scale
+from mmdet.models.dense_heads import AnchorHead
+from mmdet.models.losses import L1Loss, QualityFocalLoss, SmoothL1Loss
+from mmdet.models.utils import multi_apply
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox_overlaps
+from mmdet.utils import reduce_mean
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from facedet_mm.errors import ModelError, TrainingError
+from facedet_mm.plugin.models.layout_checks import check_anchors, check_widths
+
+NUM_LANDMARKS = 5
+_PER_SIDE_LOSSES = (L1Loss, SmoothL1Loss)
+
+
+@MODELS.register_module()
+class SCRFDHead(AnchorHead):
+    """Anchor head of SCRFD (arXiv 2105.04714, GFL without the distribution).
+
+    Args:
+        num_classes: Always 1: face.
+        in_channels: Channels of every input level.
+        feat_channels: Channels of the tower.
+        stacked_convs: Convolutions in the tower.
+        depthwise: Whether the tower's convolutions are depthwise-separable.
+        with_landmarks: Whether five landmarks are predicted.
+        share_levels: One tower and one set of prediction convolutions for all strides, or one per stride.
+        use_scale: Whether a learnable scalar per level multiplies the box branch.
+        norm_cfg: Norm in the tower.
+        loss_landmarks: Loss on landmark offsets in units of the stride.
+        loss_cls: In ``kwargs``: quality focal loss, or one that takes labels, such as focal loss.
+        loss_bbox: In ``kwargs``: an IoU loss, or one per side (L1, SmoothL1), on boxes in units of the stride.
+        **kwargs: Those of ``AnchorHead``.
+
+    Raises:
+        ModelError: an unknown argument, more than one class, no convolution in the tower, a width that the groups of
+            the norm don't divide, or anchors that don't fit the strides.
+
+    The forward pass gives three lists with one entry a level: score logits (B, A, H, W), box distances
+    (B, 4·A, H, W) left, top, right, bottom, and landmark offsets (B, 10·A, H, W) x, y from the anchor center,
+    or ``None``; distances and offsets in units of the stride.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1,
+        in_channels: int = 64,
+        feat_channels: int = 64,
+        stacked_convs: int = 2,
+        depthwise: bool = False,
+        with_landmarks: bool = False,
+        share_levels: bool = True,
+        use_scale: bool = True,
+        norm_cfg: dict | None = None,
+        loss_landmarks: dict | None = None,
+        bbox_coder: dict | None = None,
+        init_cfg: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.stacked_convs = stacked_convs
+        self.depthwise = depthwise
+        self.with_landmarks = with_landmarks
+        self.share_levels = share_levels
+        self.use_scale = use_scale
+        self.norm_cfg = norm_cfg or dict(type="GN", num_groups=16)
+        self._check(num_classes, in_channels, feat_channels, kwargs)
+        super().__init__(
+            num_classes,
+            in_channels,
+            feat_channels,
+            bbox_coder=bbox_coder or dict(type="DistancePointBBoxCoder"),
+            init_cfg=init_cfg
+            or dict(
+                type="Normal",
+                layer="Conv2d",
+                std=0.01,
+                override=dict(type="Normal", name="cls_convs", std=0.01, bias_prob=0.01),
+            ),
+            **kwargs,
+        )
+        self.loss_landmarks = MODELS.build(loss_landmarks) if with_landmarks and loss_landmarks else None
+
+    def _check(self, num_classes: int, in_channels: int, feat_channels: int, kwargs: dict) -> None:
+        known = {*signature(type(self)).parameters, *signature(AnchorHead).parameters} - {"kwargs"}
+        if unknown := sorted(kwargs.keys() - known):
+            raise ModelError(f"SCRFDHead takes no {', '.join(unknown)}; it takes {', '.join(sorted(known))}")
+        if num_classes != 1:
+            raise ModelError(f"SCRFDHead finds one class, face: set bbox_head.num_classes=1, not {num_classes!r}")
+        if self.stacked_convs < 1:
+            raise ModelError(f"SCRFDHead: stacked_convs must be at least 1, not {self.stacked_convs!r}")
+        # a depthwise convolution's norm has the width of its input
+        widths = dict(in_channels=in_channels) if self.depthwise else {}
+        check_widths("SCRFDHead", self.norm_cfg, **widths, feat_channels=feat_channels)
+        anchors = kwargs.get("anchor_generator") or {}
+        if anchors.get("type") == "AnchorGenerator":
+            check_anchors("SCRFDHead", anchors)
+
+    def _init_layers(self) -> None:
+        num_levels, num_anchors = len(self.prior_generator.strides), self.num_base_priors
+        copies = 1 if self.share_levels else num_levels
+
+        def predictor(channels: int) -> nn.ModuleList:
+            convs = (nn.Conv2d(self.feat_channels, num_anchors * channels, 3, padding=1) for _ in range(copies))
+            return nn.ModuleList(convs)
+
+        self.towers = nn.ModuleList(self._tower() for _ in range(copies))
+        self.cls_convs = predictor(self.cls_out_channels)
+        self.reg_convs = predictor(4)
+        self.landmark_convs = predictor(2 * NUM_LANDMARKS) if self.with_landmarks else None
+        self.scales = nn.ModuleList(Scale(1.0) if self.use_scale else nn.Identity() for _ in range(num_levels))
+
+    def _tower(self) -> nn.Sequential:
+        conv = DepthwiseSeparableConvModule if self.depthwise else ConvModule
+        channels = [self.in_channels] + [self.feat_channels] * self.stacked_convs
+        layers = (conv(i, o, 3, padding=1, norm_cfg=self.norm_cfg) for i, o in pairwise(channels))
+        return nn.Sequential(*layers)
+
+    def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor | None]]:
+        """Features, one (B, in_channels, H, W) a level → score logits, box distances, landmark offsets."""
+        return multi_apply(self.forward_single, feats, range(len(feats)))
+
+    def forward_single(self, x: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One level of :meth:`forward`."""
+        copy = 0 if self.share_levels else level
+        x = self.towers[copy](x)
+        return (
+            self.cls_convs[copy](x),
+            self.scales[level](self.reg_convs[copy](x)),
+            self.landmark_convs[copy](x) if self.landmark_convs is not None else None,
+        )
+
+    def _flatten(self, maps: Sequence[Tensor], channels: int) -> Tensor:
+        """Maps (B, A·channels, H, W) of all levels → (B, N, channels) float32, in the order (level, y, x, anchor)."""
+        flat = [m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps]
+        return torch.cat(flat, dim=1).float()
+
+    def _priors(self, maps: Sequence[Tensor]) -> tuple[Tensor, list[int], Tensor, Tensor]:
+        """Anchors (N, 4), anchors per level, anchor centers (N, 2) in pixels, strides (N, 1)."""
+        levels = self.prior_generator.grid_priors([m.shape[-2:] for m in maps], device=maps[0].device)
+        anchors, counts = torch.cat(levels), [len(level) for level in levels]
+        stride = anchors.new_tensor([s[0] for s in self.prior_generator.strides])
+        strides = stride.repeat_interleave(torch.tensor(counts, device=anchors.device))[:, None]
+        return anchors, counts, (anchors[:, :2] + anchors[:, 2:]) / 2, strides
+
+    def loss_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        landmark_preds: list[Tensor | None],
+        batch_gt_instances: list[InstanceData],
+        batch_img_metas: list[dict],
+        batch_gt_instances_ignore: list[InstanceData] | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses of a batch (SCRFD's published config; GFL, arXiv 2006.04388, eq. 7 and 9 without the DFL).
+
+        Args:
+            cls_scores, bbox_preds, landmark_preds: What :meth:`forward` gives.
+            batch_gt_instances: Per image ``bboxes`` (G, 4) x1 y1 x2 y2 in pixels and ``labels`` (G,); with
+                landmarks also ``keypoints`` (G, 5, 2) in pixels and ``keypoints_visible``, (G,) or (G, 5)
+                weights, 0 where a face has none.
+            batch_img_metas: Not used.
+            batch_gt_instances_ignore: Not used: ignored faces take part in no loss.
+
+        Returns:
+            ``loss_cls``, ``loss_bbox`` and, with landmarks, ``loss_landmarks``: scalars.
+        """
+        del batch_img_metas, batch_gt_instances_ignore
+        logits = self._flatten(cls_scores, self.cls_out_channels)
+        anchors, counts, centers, strides = self._priors(cls_scores)
+        assigned = self._assign(anchors, counts, batch_gt_instances)
+        image, anchor = (assigned > 0).nonzero(as_tuple=True)
+        sizes = [len(gt.bboxes) for gt in batch_gt_instances]
+        face = assigned[image, anchor] - 1 + image.new_tensor([0, *accumulate(sizes)])[image]
+
+        center, stride = centers[anchor] / strides[anchor], strides[anchor]
+        target = torch.cat([gt.bboxes for gt in batch_gt_instances])[face] / stride
+        boxes = self.bbox_coder.decode(center, self._flatten(bbox_preds, 4)[image, anchor])
+        quality = bbox_overlaps(boxes.detach(), target, is_aligned=True)
+        weight = logits.detach()[image, anchor].sigmoid().amax(1)
+
+        totals = reduce_mean(torch.stack([weight.new_tensor(float(len(weight))), weight.sum()]))
+        num_positives = totals[0].clamp(min=1).item()
+        weight_total = totals[1].clamp(min=torch.finfo(weight.dtype).eps).item()
+
+        labels = torch.full_like(assigned, self.num_classes)
+        labels[image, anchor] = 0
+        classes: Tensor | tuple[Tensor, Tensor] = labels.flatten()
+        if isinstance(self.loss_cls, QualityFocalLoss):
+            scores = logits.new_zeros(assigned.shape)
+            scores[image, anchor] = quality
+            classes = (labels.flatten(), scores.flatten())
+        box_weight = weight[:, None].expand(-1, 4) if isinstance(self.loss_bbox, _PER_SIDE_LOSSES) else weight
+        losses = dict(
+            loss_cls=self.loss_cls(
+                logits.flatten(0, 1), classes, weight=(assigned >= 0).flatten().float(), avg_factor=num_positives
+            ),
+            loss_bbox=self.loss_bbox(boxes, target, weight=box_weight, avg_factor=weight_total),
+        )
+        if self.loss_landmarks is not None:
+            offsets = self._flatten(landmark_preds, 2 * NUM_LANDMARKS)[image, anchor]
+            points, visible = self._landmark_targets(batch_gt_instances)
+            targets = (points[face] / stride[..., None] - center[:, None]).flatten(1)
+            losses["loss_landmarks"] = self.loss_landmarks(
+                offsets, targets, weight=weight[:, None] * visible[face], avg_factor=weight_total
+            )
+        return losses
+
+    def _assign(self, anchors: Tensor, counts: list[int], batch_gt_instances: list[InstanceData]) -> Tensor:
+        """(B, N) int64: 1 + index of the face in its image for positives, 0 for background, −1 for neither."""
+        # mmdet's assigners by IoU do not ask for the levels
+        by_level = "num_level_priors" in signature(self.assigner.assign).parameters
+        levels = dict(num_level_priors=counts) if by_level else {}
+        priors = InstanceData(priors=anchors)
+        assigned = [self.assigner.assign(priors, gt_instances=gt, **levels).gt_inds for gt in batch_gt_instances]
+        return torch.stack(assigned)
+
+    @staticmethod
+    def _landmark_targets(batch_gt_instances: list[InstanceData]) -> tuple[Tensor, Tensor]:
+        """Landmarks (G, 5, 2) in pixels and weights (G, 10) of all faces of the batch."""
+        points, weights = [], []
+        if any("keypoints" not in gt for gt in batch_gt_instances):
+            raise TrainingError(
+                "the head has landmarks, and the data have none: train on annotations with five landmarks a face, with "
+                "LoadFaceAnnotations and PackFaceInputs in the pipeline, or set bbox_head.with_landmarks=False"
+            )
+        for gt in batch_gt_instances:
+            n = len(gt.bboxes)
+            points.append(gt.keypoints.reshape(n, NUM_LANDMARKS, 2))
+            visible = gt.keypoints_visible.reshape(n, -1, 1) if n else gt.bboxes.new_zeros(0, 1, 1)
+            weights.append(visible.expand(n, NUM_LANDMARKS, 2).flatten(1))
+        return torch.cat(points).float(), torch.cat(weights).float()
+
+    def predict_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        landmark_preds: list[Tensor | None],
+        batch_img_metas: list[dict],
+        cfg: dict | None = None,
+        rescale: bool = False,
+        with_nms: bool = True,
+    ) -> list[InstanceData]:
+        """Faces of each image.
+
+        Args:
+            cls_scores, bbox_preds, landmark_preds: What :meth:`forward` gives.
+            batch_img_metas: ``img_shape`` (boxes are clipped to it) and, for ``rescale``, ``scale_factor``.
+            cfg: Instead of ``test_cfg``: ``score_thr``, ``nms_pre`` (−1: all), ``nms``, ``max_per_img``.
+            rescale: Give boxes and landmarks in pixels of the original image.
+            with_nms: Whether to suppress overlapping boxes.
+
+        Returns:
+            Per image ``bboxes`` (K, 4) x1 y1 x2 y2, ``scores`` (K,), ``labels`` (K,) zeros and, with
+            landmarks, ``keypoints`` (K, 5, 2); float32.
+        """
+        cfg = self.test_cfg if cfg is None else cfg
+        scores = self._flatten(cls_scores, self.cls_out_channels).squeeze(2).sigmoid()
+        distances = self._flatten(bbox_preds, 4)
+        offsets = self._flatten(landmark_preds, 2 * NUM_LANDMARKS) if self.with_landmarks else None
+        _, _, centers, strides = self._priors(cls_scores)
+        results = []
+        for i, img_meta in enumerate(batch_img_metas):
+            keep = (scores[i] > cfg.get("score_thr", 0)).nonzero().squeeze(1)
+            nms_pre = cfg.get("nms_pre", -1)
+            if 0 < nms_pre < len(keep):
+                keep = keep[scores[i, keep].topk(nms_pre).indices]
+            center, stride = centers[keep], strides[keep]
+            faces = InstanceData(
+                bboxes=self.bbox_coder.decode(center, distances[i, keep] * stride, max_shape=img_meta["img_shape"]),
+                scores=scores[i, keep],
+                labels=keep.new_zeros(len(keep)),
+            )
+            if offsets is not None:
+                points = center[:, None] + offsets[i, keep].unflatten(1, (NUM_LANDMARKS, 2)) * stride[..., None]
+                faces.keypoints = points / points.new_tensor(img_meta["scale_factor"][:2]) if rescale else points
+            results.append(self._bbox_post_process(faces, cfg, rescale, with_nms, img_meta))
+        return results

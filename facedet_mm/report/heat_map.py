@@ -1,0 +1,58 @@
+"""The figures of the corruption benchmark as an image; needs matplotlib."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from facedet_mm.benchmark.robustness import CLEAN, Cell, Results
+from facedet_mm.datasets.ground_truth import SETTINGS
+from facedet_mm.imaging.corruptions import SEVERITIES
+from facedet_mm.report.plots import check_plot
+from facedet_mm.system.files import atomic_path
+
+_LEAST_SPAN = 10.0
+"""Points of AP that the darkest color stands for at least, so that noise does not look like a loss."""
+
+
+def plot_heat_map(results: Results, path: str | os.PathLike[str]) -> None:
+    """Draws a table for each setting, severities to the right: numbers are AP in percent, colors what was lost.
+
+    Args:
+        results: with the clean cell.
+        path: a .png, .pdf or .svg file; written atomically.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        FaceDetError: the suffix is none of .png, .pdf, .svg, or the file can't be written.
+    """
+    check_plot(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    cells = [cell for cell in results.cells if cell.severity]
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    clean = results.ap[Cell(CLEAN)]
+    ap = np.full((len(SETTINGS), len(rows), len(SEVERITIES)), np.nan)
+    for cell in cells:
+        ap[:, rows.index(cell.row), cell.severity - 1] = [100 * results.ap[cell][setting] for setting in SETTINGS]
+    lost = 100 * np.array([clean[setting] for setting in SETTINGS])[:, None, None] - ap
+    span = max(_LEAST_SPAN, np.nanmax(lost, initial=0.0))
+
+    figure = Figure(figsize=(9, 1.4 + 0.4 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(SETTINGS), sharey=True)
+    for axes, setting, values, colors in zip(panels, SETTINGS, ap, lost, strict=True):
+        image = axes.imshow(colors, cmap="Reds", vmin=0, vmax=span, aspect="auto")
+        axes.set_title(f"{setting}, clean {100 * clean[setting]:.1f}")
+        axes.set_xticks(range(len(SEVERITIES)), SEVERITIES)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set_xlabel("severity")
+        for (y, x), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                color = "white" if colors[y, x] > 0.6 * span else "black"
+                axes.text(x, y, f"{value:.1f}", ha="center", va="center", color=color)
+    figure.colorbar(image, ax=panels, label="AP lost, points")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -1,0 +1,27 @@
+"""The models this package knows, and their download. Imports system only; any room above it may import it."""
+
+from facedet_mm.zoo.registry import (
+    MODELS,
+    Source,
+    ZooModel,
+    asset_path,
+    cache_dir,
+    cached_path,
+    config_path,
+    fetch,
+    find_model,
+    weights_path,
+)
+
+__all__ = [
+    "MODELS",
+    "Source",
+    "ZooModel",
+    "asset_path",
+    "cache_dir",
+    "cached_path",
+    "config_path",
+    "fetch",
+    "find_model",
+    "weights_path",
+]

@@ -1,0 +1,194 @@
+"""INT8: what the file keeps, what evening out and correcting do, and what it costs in AP."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import numpy_helper
+
+from facedet_mm.cli import main
+from facedet_mm.deploy import quantization
+from facedet_mm.deploy.quantization import _Blobs, _Graph, quantize_onnx
+from facedet_mm.detectors import OnnxDetector
+from facedet_mm.errors import FaceDetError, ImageError, ModelError
+from facedet_mm.zoo import asset_path
+
+YUNET = asset_path("yunet_n_dynamic.onnx")
+SOLVAY = asset_path("solvay_1927.jpg")
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "yunet.onnx"
+    quantize_onnx(YUNET, path, [SOLVAY])
+    return path
+
+
+def run(model: onnx.ModelProto, names: list[str], blob: np.ndarray) -> dict[str, np.ndarray]:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: blob}), strict=True))
+
+
+def with_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    shown.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
+    return shown
+
+
+class TestEqualizing:
+    def test_changes_nothing_that_comes_out_and_fills_the_ranges_before_depthwise_convolutions(self) -> None:
+        model = onnx.load(YUNET)
+        blob = next(iter(_Blobs(OnnxDetector(YUNET), [SOLVAY])))
+        graph = _Graph(model)
+        pairs = graph.equalizable()
+        depthwise = [
+            name for name, (_, second) in pairs.items() if any(a.i > 1 for a in second.attribute if a.name == "group")
+        ]
+        assert len(depthwise) >= 10
+        outputs = [output.name for output in model.graph.output]
+        before = run(model, outputs, blob)
+        inner = run(with_outputs(model, list(pairs)), list(pairs), blob)
+        highest = {name: np.abs(value).max(axis=(0, 2, 3)) for name, value in inner.items()}
+        graph.equalize(highest)
+        after = run(model, outputs, blob)
+        for name in outputs:
+            assert np.allclose(before[name], after[name], rtol=1e-3, atol=1e-4)
+        evened = run(with_outputs(model, depthwise), depthwise, blob)
+        for name in depthwise:
+            channels = np.abs(evened[name]).max(axis=(0, 2, 3))
+            alive = highest[name] > highest[name].max() / 64
+            assert np.allclose(channels[alive], channels.max(), rtol=1e-3), name
+            assert alive.sum() < 2 or np.ptp(highest[name][alive]) > 0.01
+
+    def test_weights_that_two_convolutions_share_stay_as_they_are(self) -> None:
+        model = onnx.load(YUNET)
+        graph = _Graph(model)
+        name, (first, _) = next(iter(graph.equalizable().items()))
+        other = next(node for node in model.graph.node if node.op_type == "Conv" and node.name != first.name)
+        other.input[1] = first.input[1]
+        assert name not in _Graph(model).equalizable()
+
+
+class TestBiases:
+    def test_the_mean_error_of_what_comes_out_falls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        images = [SOLVAY]
+        quantize_onnx(YUNET, tmp_path / "with.onnx", images)
+        monkeypatch.setattr(quantization, "_correct_biases", lambda *_: None)
+        quantize_onnx(YUNET, tmp_path / "without.onnx", images)
+        blob = next(iter(_Blobs(OnnxDetector(YUNET), images)))
+        names = [output.name for output in onnx.load(YUNET).graph.output if output.name.startswith(("bbox", "kps"))]
+        exact = run(onnx.load(YUNET), names, blob)
+
+        def error(file: str) -> float:
+            found = run(onnx.load(tmp_path / file), names, blob)
+            return max(float(np.abs((found[n] - exact[n]).mean(axis=(0, 1))).max()) for n in names)
+
+        assert error("with.onnx") < error("without.onnx") / 3
+
+
+class TestFile:
+    def test_finds_the_faces_that_the_float_file_finds(self, int8: Path) -> None:
+        image = cv2.imread(str(SOLVAY))
+        expected, found = (
+            OnnxDetector(YUNET, score_thr=0.6).detect(image),
+            OnnxDetector(int8, score_thr=0.5).detect(image),
+        )
+        assert len(expected) == 29
+        for box in expected.boxes:
+            low, high = np.maximum(found.boxes[:, :2], box[:2]), np.minimum(found.boxes[:, 2:], box[2:])
+            overlap = np.prod(np.maximum(high - low, 0), axis=1)
+            areas = np.prod(found.boxes[:, 2:] - found.boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
+            assert (overlap / (areas - overlap)).max() > 0.7
+
+    def test_takes_and_gives_what_the_float_file_does_and_is_int8_inside(self, int8: Path) -> None:
+        before, after = onnx.load(YUNET), onnx.load(int8)
+        for old, new in zip(
+            [*before.graph.input, *before.graph.output], [*after.graph.input, *after.graph.output], strict=True
+        ):
+            assert old == new
+        makers = {output: node for node in after.graph.node for output in node.output}
+        convolutions = [node for node in after.graph.node if node.op_type == "Conv"]
+        assert all(
+            makers[node.input[0]].op_type == makers[node.input[1]].op_type == "DequantizeLinear"
+            for node in convolutions
+        )
+        weights = {weight.name: weight for weight in after.graph.initializer}
+        stored = [weights[makers[node.input[1]].input[0]] for node in convolutions]
+        assert {weight.data_type for weight in stored} == {onnx.TensorProto.INT8}
+        scales = [numpy_helper.to_array(weights[makers[node.input[1]].input[1]]) for node in convolutions]
+        assert [scale.size for scale in scales] == [weight.dims[0] for weight in stored]
+
+    def test_says_of_itself_what_the_float_file_said(self, tmp_path: Path) -> None:
+        model = onnx.load(YUNET)
+        onnx.helper.set_model_props(model, {"facedet_mm": json.dumps({"layout": "yunet"}), "author": "somebody"})
+        onnx.save(model, tmp_path / "float.onnx")
+        quantize_onnx(tmp_path / "float.onnx", tmp_path / "int8.onnx", [SOLVAY], input_size=128)
+        said = {entry.key: entry.value for entry in onnx.load(tmp_path / "int8.onnx").metadata_props}
+        assert said == {"facedet_mm": '{"layout": "yunet"}', "author": "somebody"}
+
+    def test_symmetric_ranges_have_no_offset(self, tmp_path: Path) -> None:
+        quantize_onnx(YUNET, tmp_path / "int8.onnx", [SOLVAY], input_size=128, symmetric=True)
+        model = onnx.load(tmp_path / "int8.onnx")
+        weights = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
+        offsets = [weights[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"]
+        assert len(offsets) > 50
+        assert all(offset.dtype == np.int8 and not offset.any() for offset in offsets)
+
+    def test_ap_of_the_official_model_stays(self, data: Path, average_precision, tmp_path: Path) -> None:
+        model = data / "weights/scrfd_500m_bnkps.onnx"
+        images = sorted((data / "wider/WIDER_train/images").glob("*/*.jpg"))[::9]
+        result = quantize_onnx(model, tmp_path / "int8.onnx", images)
+        assert (result.convolutions, result.images) == (58, 96)
+        assert result.bytes_after < result.bytes_before / 3
+        ap = average_precision(OnnxDetector(result.path, score_thr=0.02, iou_thr=0.45))
+        losses = np.array([88.77, 85.99, 67.02]) - list(ap.values())
+        assert (losses < [0.2, 0.2, 0.4]).all()
+
+
+class TestMistakes:
+    def test_are_told_and_leave_no_file(self, int8: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out.onnx"
+        with pytest.raises(FaceDetError, match="quantized already; start from the float file"):
+            quantize_onnx(int8, out, [SOLVAY])
+        with pytest.raises(FaceDetError, match="there are none"):
+            quantize_onnx(YUNET, out, [])
+        with pytest.raises(ModelError, match="no such model file"):
+            quantize_onnx(tmp_path / "gone.onnx", out, [SOLVAY])
+        with pytest.raises(ImageError, match=r"gone\.jpg"):
+            quantize_onnx(YUNET, out, [SOLVAY, tmp_path / "gone.jpg"])
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--annotations", "somewhere"], "--annotations and --images go together"),
+            (["--out", str(YUNET)], "is the file to quantize"),
+        ],
+    )
+    def test_of_the_command_line_too(self, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["quantize", str(YUNET), "--calibration", str(SOLVAY), *words]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_the_command_reports_size_time_and_ap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: Path, average_precision
+) -> None:
+    wider = data / "wider"
+    command = ["quantize", str(YUNET), "-o", str(tmp_path / "int8.onnx"), "--calibration", str(SOLVAY), "--size", "160"]
+    command += ["--annotations", str(wider / "subset/ground_truth"), "--images", str(wider / "WIDER_val/images")]
+    assert main([*command, "--json", str(tmp_path / "report.json")]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["float"]["bytes"] == YUNET.stat().st_size
+    assert report["int8"]["bytes"] == (tmp_path / "int8.onnx").stat().st_size
+    detector = OnnxDetector(YUNET, score_thr=0.02, iou_thr=0.45, input_size=160)
+    assert report["float"]["ap"] == pytest.approx(average_precision(detector))
+    lines = capsys.readouterr().out.splitlines()
+    change = report["int8"]["ap"]["hard"] - report["float"]["ap"]["hard"]
+    assert lines[-1].split()[-1] == f"{change:+.2f}"
