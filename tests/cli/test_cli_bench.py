@@ -16,7 +16,7 @@ from facedet_mm.detectors import OnnxDetector
 from facedet_mm.structures import Faces
 
 
-def test_the_table_holds_every_combination_and_times_a_image_not_a_batch(
+def test_the_table_holds_every_combination_and_times_an_image_not_a_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def slow(self: OnnxDetector, images: list[np.ndarray]) -> list[Faces]:

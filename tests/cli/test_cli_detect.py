@@ -137,7 +137,7 @@ def test_the_originals_are_never_overwritten(
     assert path.read_bytes() == before
 
 
-def test_a_image_that_its_format_cannot_hold_is_reported(
+def test_an_image_that_its_format_cannot_hold_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wide = tmp_path / "wide.jpg"  # a JPEG holds at most 65500 pixels a side

@@ -57,7 +57,7 @@ def test_invalid_faces_and_faces_without_area_are_ignored(write):
 
 
 @pytest.mark.parametrize("zeros", ["0 0 0 0 0 0 0 0 0 0\n", "0 0 0 0 0 0 0 0 0 0 \n", ""])
-def test_a_image_without_faces_has_none_with_or_without_its_line_of_zeros(write, zeros):
+def test_an_image_without_faces_has_none_with_or_without_its_line_of_zeros(write, zeros):
     annotations = read_annotations(write(f"a/x.jpg\n0\n{zeros}a/y.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n"))
     assert [(a.name, len(a)) for a in annotations] == [("a/x.jpg", 0), ("a/y.jpg", 1)]
     assert annotations[0].boxes.shape == (0, 4)

@@ -53,7 +53,7 @@ class TestPlan:
             ((360, 0, 1000, 600), (True, False, False, False)),
         ]
 
-    def test_a_image_that_fits_into_a_tile_has_no_tiles(self) -> None:
+    def test_an_image_that_fits_into_a_tile_has_no_tiles(self) -> None:
         assert len(plan_views(640, 480, [640, 320], (640, 640), 32)) == 2
 
     @pytest.mark.parametrize("tiles", [0, 63, (640,), "many", (640, 1.5), -640])

@@ -111,7 +111,7 @@ def test_a_face_at_the_edge_is_black_outside_the_image() -> None:
     assert not align_faces(image, [TEMPLATE + 5000]).any()
 
 
-def test_a_face_is_aligned_in_a_image_wider_than_opencv_warps() -> None:
+def test_a_face_is_aligned_in_an_image_wider_than_opencv_warps() -> None:
     image = np.zeros((112, 40_000, 3), np.uint8)
     image[:, 35_000:35_112] = part = photo((112, 112, 3))
     assert np.array_equal(align_faces(image, [TEMPLATE + np.array([35_000, 0])])[0], part)

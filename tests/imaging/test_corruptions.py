@@ -45,7 +45,7 @@ def test_there_are_seven_corruptions_in_three_severities_over_the_promised_range
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
-def test_a_corruption_gives_a_image_of_the_same_kind_and_leaves_its_argument(
+def test_a_corruption_gives_an_image_of_the_same_kind_and_leaves_its_argument(
     corruption: str, photo: np.ndarray
 ) -> None:
     before = photo.copy()
@@ -107,7 +107,7 @@ def test_motion_turns_a_point_into_a_line_of_its_length_with_the_same_sum(length
     assert abs(along.max() + along.min()) <= 1.0  # centered: boxes stay where they are
 
 
-def test_motion_keeps_the_brightness_of_a_image_and_of_its_border(photo: np.ndarray) -> None:
+def test_motion_keeps_the_brightness_of_an_image_and_of_its_border(photo: np.ndarray) -> None:
     gray = np.full((20, 30, 3), 137, np.uint8)
     np.testing.assert_array_equal(motion_blur(gray, 25, 40), gray)
     assert motion_blur(photo, 13, 20).mean() == pytest.approx(photo.mean(), abs=0.5)
@@ -198,7 +198,7 @@ def test_faces_that_reach_out_of_the_image_or_have_no_area_do_no_harm(photo: np.
     np.testing.assert_array_equal(corrupt(photo, "occlusion", 3, "a", []), photo)
 
 
-def test_a_image_of_a_lower_resolution_holds_means_of_blocks() -> None:
+def test_an_image_of_a_lower_resolution_holds_means_of_blocks() -> None:
     image = np.random.default_rng(0).integers(0, 256, (24, 36, 3)).astype(np.uint8)
     blocks = image.reshape(6, 4, 9, 4, 3).mean(axis=(1, 3))
     out = lower_resolution(image, 4).astype(float)
@@ -213,7 +213,7 @@ def test_a_image_of_a_lower_resolution_holds_means_of_blocks() -> None:
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 40, 3), (3, 2, 3)])
-def test_a_image_of_a_few_pixels_can_be_corrupted(corruption: str, shape: tuple) -> None:
+def test_an_image_of_a_few_pixels_can_be_corrupted(corruption: str, shape: tuple) -> None:
     for severity in SEVERITIES:
         assert corrupt(np.full(shape, 90, np.uint8), corruption, severity, "a", [[0, 0, 1, 1]]).shape == shape
 

@@ -92,7 +92,7 @@ def test_the_sizes_are_those_of_the_faces_that_count(made: Any) -> None:
     assert result["below"] == pytest.approx({8: 0, 16: 1 / 3, 32: 1 / 3})
 
 
-def test_a_image_that_is_none_is_named(made: Any, tmp_path: Path) -> None:
+def test_an_image_that_is_none_is_named(made: Any, tmp_path: Path) -> None:
     (tmp_path / "A/1.png").write_text("no image")
     with pytest.raises(ImageError, match=r"A/1\.png cannot be read"):
         sample_statistics(made)

@@ -100,7 +100,7 @@ def test_a_malformed_file_is_reported_with_its_line(tmp_path, text, message):
     assert message in str(caught.value)
 
 
-def test_a_image_is_no_detection_file(tmp_path):
+def test_an_image_is_no_detection_file(tmp_path):
     path = tmp_path / "image.txt"
     path.write_bytes(b"\x89PNG\r\n\xff\xfe\x00")
     with pytest.raises(AnnotationError, match="is no text file"):

@@ -87,7 +87,7 @@ class TestSources:
             assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
             assert source.info.total_frames == 4
 
-    def test_a_image_that_breaks_stops_with_its_name_after_those_before(self, tmp_path: Path) -> None:
+    def test_an_image_that_breaks_stops_with_its_name_after_those_before(self, tmp_path: Path) -> None:
         for number in range(3):
             cv2.imwrite(str(tmp_path / f"{number}.png"), gray(number))
         (tmp_path / "1.png").write_bytes(b"broken")

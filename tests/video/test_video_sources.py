@@ -181,7 +181,7 @@ def test_the_clock_never_goes_back_and_does_not_drift() -> None:
     assert [clock(stamp) for stamp in (None, 0.0, 0.2)] == pytest.approx([0.4, 0.5, 0.7])
 
 
-def test_a_image_of_the_right_size_is_not_copied() -> None:
+def test_an_image_of_the_right_size_is_not_copied() -> None:
     image = numbered(3)
     assert fit(image, 64, 48) is image
 

@@ -62,7 +62,7 @@ def test_there_is_one_class():
     assert WiderFaceDataset.METAINFO["classes"] == ("face",)
 
 
-def test_a_image_brings_its_faces_in_the_form_mmdet_expects(root):
+def test_an_image_brings_its_faces_in_the_form_mmdet_expects(root):
     image = build(root)[0]
     assert image["img_id"] == "a/x.jpg"
     assert image["img_path"] == str(root / "images" / "a" / "x.jpg")
@@ -80,7 +80,7 @@ def test_all_images_stay_unless_empty_ones_are_filtered(root):
     assert len(build(root, filter_cfg=empty, test_mode=True)) == 3
 
 
-def test_classes_of_a_image_are_those_of_its_faces(root):
+def test_classes_of_an_image_are_those_of_its_faces(root):
     assert [build(root).get_cat_ids(i) for i in range(3)] == [[0, 0], [0], []]
 
 

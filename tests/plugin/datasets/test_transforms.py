@@ -176,7 +176,7 @@ def test_when_no_attempt_hits_the_square_is_put_around_a_face(box):
 
 
 @pytest.mark.parametrize("ignore", [[], [True]])
-def test_a_image_without_a_face_that_counts_is_cropped_at_the_first_attempt(ignore, monkeypatch):
+def test_an_image_without_a_face_that_counts_is_cropped_at_the_first_attempt(ignore, monkeypatch):
     starts = []
     original = geometry._random_start
     monkeypatch.setattr(geometry, "_random_start", lambda *args: starts.append(args) or original(*args))
@@ -492,7 +492,7 @@ def test_annotations_become_columns_with_weight_zero_where_a_face_has_no_landmar
     assert out["gt_keypoints_visible"].tolist() == [[1] * 5, [0] * 5]
 
 
-def test_a_image_without_faces_gives_empty_columns():
+def test_an_image_without_faces_gives_empty_columns():
     out = LoadFaceAnnotations()({"instances": []})
     assert out["gt_bboxes"].tensor.shape == (0, 4)
     assert out["gt_keypoints"].shape == (0, 5, 2)
