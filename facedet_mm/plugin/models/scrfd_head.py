@@ -19,6 +19,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from facedet_mm.errors import ModelError, TrainingError
+from facedet_mm.plugin.models.coders import anchor_points, decode_faces, flatten_levels
 from facedet_mm.plugin.models.layout_checks import check_anchors, check_widths
 
 NUM_LANDMARKS = 5
@@ -141,18 +142,9 @@ class SCRFDHead(AnchorHead):
             self.landmark_convs[copy](x) if self.landmark_convs is not None else None,
         )
 
-    def _flatten(self, maps: Sequence[Tensor], channels: int) -> Tensor:
-        """Maps (B, A·channels, H, W) of all levels → (B, N, channels) float32, in the order (level, y, x, anchor)."""
-        flat = [m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps]
-        return torch.cat(flat, dim=1).float()
-
-    def _priors(self, maps: Sequence[Tensor]) -> tuple[Tensor, list[int], Tensor, Tensor]:
-        """Anchors (N, 4), anchors per level, anchor centers (N, 2) in pixels, strides (N, 1)."""
-        levels = self.prior_generator.grid_priors([m.shape[-2:] for m in maps], device=maps[0].device)
-        anchors, counts = torch.cat(levels), [len(level) for level in levels]
-        stride = anchors.new_tensor([s[0] for s in self.prior_generator.strides])
-        strides = stride.repeat_interleave(torch.tensor(counts, device=anchors.device))[:, None]
-        return anchors, counts, (anchors[:, :2] + anchors[:, 2:]) / 2, strides
+    def _priors(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Returns the anchors (N, 4) of each level, x1 y1 x2 y2 in pixels."""
+        return self.prior_generator.grid_priors([m.shape[-2:] for m in maps], device=maps[0].device)
 
     def loss_by_feat(
         self,
@@ -177,16 +169,17 @@ class SCRFDHead(AnchorHead):
             ``loss_cls``, ``loss_bbox`` and, with landmarks, ``loss_landmarks``: scalars.
         """
         del batch_img_metas, batch_gt_instances_ignore
-        logits = self._flatten(cls_scores, self.cls_out_channels)
-        anchors, counts, centers, strides = self._priors(cls_scores)
-        assigned = self._assign(anchors, counts, batch_gt_instances)
+        logits = flatten_levels(cls_scores, self.cls_out_channels).float()
+        anchors = self._priors(cls_scores)
+        centers, strides = anchor_points(anchors, self.prior_generator.strides)
+        assigned = self._assign(anchors, batch_gt_instances)
         image, anchor = (assigned > 0).nonzero(as_tuple=True)
         sizes = [len(gt.bboxes) for gt in batch_gt_instances]
         face = assigned[image, anchor] - 1 + image.new_tensor([0, *accumulate(sizes)])[image]
 
         center, stride = centers[anchor] / strides[anchor], strides[anchor]
         target = torch.cat([gt.bboxes for gt in batch_gt_instances])[face] / stride
-        boxes = self.bbox_coder.decode(center, self._flatten(bbox_preds, 4)[image, anchor])
+        boxes = self.bbox_coder.decode(center, flatten_levels(bbox_preds, 4)[image, anchor].float())
         quality = bbox_overlaps(boxes.detach(), target, is_aligned=True)
         weight = logits.detach()[image, anchor].sigmoid().amax(1)
 
@@ -209,7 +202,7 @@ class SCRFDHead(AnchorHead):
             loss_bbox=self.loss_bbox(boxes, target, weight=box_weight, avg_factor=weight_total),
         )
         if self.loss_landmarks is not None:
-            offsets = self._flatten(landmark_preds, 2 * NUM_LANDMARKS)[image, anchor]
+            offsets = flatten_levels(landmark_preds, 2 * NUM_LANDMARKS)[image, anchor].float()
             points, visible = self._landmark_targets(batch_gt_instances)
             targets = (points[face] / stride[..., None] - center[:, None]).flatten(1)
             losses["loss_landmarks"] = self.loss_landmarks(
@@ -217,12 +210,12 @@ class SCRFDHead(AnchorHead):
             )
         return losses
 
-    def _assign(self, anchors: Tensor, counts: list[int], batch_gt_instances: list[InstanceData]) -> Tensor:
-        """(B, N) int64: 1 + index of the face in its image for positives, 0 for background, −1 for neither."""
-        # mmdet's assigners by IoU do not ask for the levels
+    def _assign(self, anchors: list[Tensor], batch_gt_instances: list[InstanceData]) -> Tensor:
+        """Returns (B, N) int64: 1 + face index in its image for positives, 0 for background, −1 for ignored anchors."""
+        # mmdet's IoU assigners take no levels
         by_level = "num_level_priors" in signature(self.assigner.assign).parameters
-        levels = dict(num_level_priors=counts) if by_level else {}
-        priors = InstanceData(priors=anchors)
+        levels = dict(num_level_priors=[len(level) for level in anchors]) if by_level else {}
+        priors = InstanceData(priors=torch.cat(anchors))
         assigned = [self.assigner.assign(priors, gt_instances=gt, **levels).gt_inds for gt in batch_gt_instances]
         return torch.stack(assigned)
 
@@ -266,24 +259,28 @@ class SCRFDHead(AnchorHead):
             landmarks, ``keypoints`` (K, 5, 2); float32.
         """
         cfg = self.test_cfg if cfg is None else cfg
-        scores = self._flatten(cls_scores, self.cls_out_channels).squeeze(2).sigmoid()
-        distances = self._flatten(bbox_preds, 4)
-        offsets = self._flatten(landmark_preds, 2 * NUM_LANDMARKS) if self.with_landmarks else None
-        _, _, centers, strides = self._priors(cls_scores)
+        scores = flatten_levels(cls_scores, self.cls_out_channels).float().squeeze(2).sigmoid()
+        distances = flatten_levels(bbox_preds, 4).float()
+        offsets = flatten_levels(landmark_preds, 2 * NUM_LANDMARKS).float() if self.with_landmarks else None
+        points, strides = anchor_points(self._priors(cls_scores), self.prior_generator.strides)
         results = []
         for i, img_meta in enumerate(batch_img_metas):
             keep = (scores[i] > cfg.get("score_thr", 0)).nonzero().squeeze(1)
             nms_pre = cfg.get("nms_pre", -1)
             if 0 < nms_pre < len(keep):
                 keep = keep[scores[i, keep].topk(nms_pre).indices]
-            center, stride = centers[keep], strides[keep]
-            faces = InstanceData(
-                bboxes=self.bbox_coder.decode(center, distances[i, keep] * stride, max_shape=img_meta["img_shape"]),
-                scores=scores[i, keep],
-                labels=keep.new_zeros(len(keep)),
+            boxes, landmarks = decode_faces(
+                self.bbox_coder,
+                points[keep],
+                strides[keep],
+                distances[i, keep],
+                None if offsets is None else offsets[i, keep],
+                max_shape=img_meta["img_shape"],
             )
-            if offsets is not None:
-                points = center[:, None] + offsets[i, keep].unflatten(1, (NUM_LANDMARKS, 2)) * stride[..., None]
-                faces.keypoints = points / points.new_tensor(img_meta["scale_factor"][:2]) if rescale else points
+            faces = InstanceData(bboxes=boxes, scores=scores[i, keep], labels=keep.new_zeros(len(keep)))
+            if landmarks is not None:
+                keypoints = landmarks.unflatten(1, (NUM_LANDMARKS, 2))
+                scale = keypoints.new_tensor(img_meta["scale_factor"][:2]) if rescale else 1
+                faces.keypoints = keypoints / scale
             results.append(self._bbox_post_process(faces, cfg, rescale, with_nms, img_meta))
         return results
