@@ -1,7 +1,7 @@
 """Converts official SCRFD weights into a checkpoint for this project's configs, and checks the result.
 
-SRC is the authors' .pth (MMDetection 2.7 layout) or any published SCRFD .onnx; which of the eight models it is
-is recognized from the shapes. Source and result are run on an image and the largest differences printed.
+SRC is the authors' .pth (MMDetection 2.7 layout) or any published SCRFD .onnx. Its shapes tell which of the eight
+models it is. The tool runs source and result on an image and prints the largest differences.
 
 Example:
     python tools/convert_insightface.py scrfd_500m_bnkps.pth scrfd_0.5g_kps.pth --reference scrfd_500m_bnkps.onnx
@@ -21,11 +21,13 @@ from facedet_mm.zoo import asset_path
 
 
 def main() -> int:
-    """Converts one file."""
+    """Converts one file of weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("src", type=Path, help="official weights, .pth or .onnx")
     parser.add_argument("dst", type=Path, help="checkpoint to write, .pth")
-    parser.add_argument("--reference", type=Path, help="an ONNX file of the same model to compare with (SRC if ONNX)")
+    parser.add_argument(
+        "--reference", type=Path, help="ONNX file of the same model to compare with (default: SRC if it is ONNX)"
+    )
     parser.add_argument("--image", type=Path, default=asset_path("solvay_1927.jpg"), help="image for the comparison")
     args = parser.parse_args()
     image = read_image(args.image)
@@ -39,7 +41,7 @@ def main() -> int:
     for kind, difference in result.differences.items():
         print(f"  largest difference of {kind}: {difference:.2e} (allowed {TOLERANCE:g})")
     if not result.differences:
-        print("  not compared with another runtime: give --reference an ONNX file of the same model for that")
+        print("  not compared: pass --reference with an ONNX file of the same model to compare the outputs")
     print(f"  {result.faces} faces in {args.image.name} at score 0.5")
     print(f"written: {args.dst}; loads with configs/{result.model}.py")
     return 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: dist_test.sh CONFIG CHECKPOINT GPUS [options of test.py]
-# On several machines set NNODES, NODE_RANK, MASTER_ADDR and PORT.
+# On several machines, set NNODES, NODE_RANK, MASTER_ADDR and PORT.
 set -euo pipefail
 config=$1 checkpoint=$2 gpus=$3
 shift 3

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: dist_train.sh CONFIG GPUS [options of train.py]
-# On several machines set NNODES, NODE_RANK, MASTER_ADDR and PORT.
+# On several machines, set NNODES, NODE_RANK, MASTER_ADDR and PORT.
 set -euo pipefail
 config=$1 gpus=$2
 shift 2

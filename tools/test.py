@@ -17,29 +17,32 @@ from facedet_mm.cli import guard
 from facedet_mm.system.dependencies import missing_dependency
 
 try:
-    from facedet_mm.plugin.apis import runner as runs
+    from facedet_mm.plugin.apis.latency import latency_table
+    from facedet_mm.plugin.apis.runner import add_runner_arguments, evaluate_checkpoint, prepare_config
 except ModuleNotFoundError as error:
     sys.exit(f"test: error: {missing_dependency('testing needs PyTorch and MMDetection', 'train', error)}")
 
 
 def main() -> int:
-    """Prints the APs of one checkpoint."""
+    """Prints the AP of a checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    runs.add_run_arguments(parser)
-    parser.add_argument("checkpoint", type=Path, help="checkpoint made for the config")
+    add_runner_arguments(parser)
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of the config")
     parser.add_argument("--out", type=Path, help="also write the predictions as a WIDER FACE submission folder")
-    parser.add_argument("--size", default=None, help="an int (images fitted into a square), or 'original'")
     parser.add_argument(
-        "--tta", action="store_true", help="several scales and flips, as tta_pipeline in the config says"
+        "--size", help="side in pixels of the square that images are fitted into, a multiple of 32, or 'original'"
     )
-    parser.add_argument("--benchmark", action="store_true", help="also measure speed at 320, 480, 640 and 960")
+    parser.add_argument(
+        "--tta", action="store_true", help="merge several scales and flips, as tta_pipeline in the config defines"
+    )
+    parser.add_argument("--benchmark", action="store_true", help="also measure the latency at 320, 480, 640 and 960")
     args = parser.parse_args()
-    config = runs.run_config(args)
-    result = runs.evaluate_checkpoint(config, args.checkpoint, size=args.size, tta=args.tta, out=args.out)
+    config = prepare_config(args.config, args.work_dir, args.cfg_options, args.launcher, args.local_rank)
+    result = evaluate_checkpoint(config, args.checkpoint, size=args.size, tta=args.tta, out=args.out)
     if result:
         print("  ".join(f"{key.rpartition('/')[2].capitalize()} {100 * value:.2f}" for key, value in result.items()))
     if args.benchmark:
-        print(runs.speed_table(config, args.checkpoint))
+        print(latency_table(config, args.checkpoint))
     return 0
 
 

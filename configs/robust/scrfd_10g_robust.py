@@ -1,4 +1,5 @@
 _base_ = ['../scrfd_10g.py', '../_base_/augmentations/robust.py']
 
-train_pipeline = [*_base_.train_pipeline[:-1], *_base_.robust_augmentations, _base_.train_pipeline[-1]]
+augmentations = [*_base_.augmentations, *_base_.robust_augmentations]
+train_pipeline = [*_base_.load_faces, _base_.crop_faces, *augmentations, _base_.pack_faces]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -21,7 +21,7 @@ from mmdet.registry import DATASETS, TRANSFORMS  # noqa: E402
 
 from facedet_mm.errors import AnnotationError, ImageError, TrainingError  # noqa: E402
 from facedet_mm.plugin.apis.build import load_config  # noqa: E402
-from facedet_mm.plugin.datasets.redistribution import _WITHOUT_GEOMETRY, sample_statistics  # noqa: E402
+from facedet_mm.plugin.datasets.redistribution import STEPS_WITHOUT_GEOMETRY, sample_statistics  # noqa: E402
 
 POLICIES = {"plain": "ablation/crop_scales_1.0.py", "redistributed": "scrfd_2.5g.py"}
 
@@ -113,7 +113,7 @@ def test_a_pipeline_that_loses_every_face_is_told(made: Any) -> None:
 
 def test_the_steps_that_are_left_out_exist() -> None:
     load_config(ROOT / "configs" / "scrfd_2.5g.py")  # registers them
-    assert [name for name in sorted(_WITHOUT_GEOMETRY) if TRANSFORMS.get(name) is None] == []
+    assert [name for name in sorted(STEPS_WITHOUT_GEOMETRY) if TRANSFORMS.get(name) is None] == []
 
 
 @pytest.fixture(scope="module")

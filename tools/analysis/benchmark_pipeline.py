@@ -1,7 +1,7 @@
-"""Time of the training pipeline per image, next to the bare JPEG decode and to stock mmdet transforms.
+"""Measures the training pipeline per image, next to plain JPEG decoding and to MMDetection's own transforms.
 
-All three run in one thread, one after the other on each image, so that other load on the machine meets all alike; the
-best time of a few rounds counts.
+All three run in one thread, one after the other on each image, so that other load on the machine affects them equally.
+The best time of several rounds counts.
 
 Example:
     python tools/analysis/benchmark_pipeline.py --images data/wider_face/WIDER_train/images \\
@@ -27,7 +27,6 @@ from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-import facedet_mm.plugin.datasets.transforms  # noqa: F401  (registers the transforms)
 from facedet_mm.cli import guard
 from facedet_mm.plugin.datasets.wider_face import WiderFaceDataset
 
@@ -35,13 +34,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class StockSquareCrop(BaseTransform):
-    """The square crop out of mmdet's ``Pad`` and ``RandomCrop``, with the smallest canvas that will do."""
+    """The square crop built from mmdet's ``Pad`` and ``RandomCrop``, with the smallest possible canvas."""
 
     def __init__(self, scales: tuple[float, ...]) -> None:
         self.scales = scales
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Pads where the square is larger than the image, then crops."""
+        """Pads the image if the square is larger, then crops."""
         height, width = results["img"].shape[:2]
         side = int(np.random.choice(self.scales) * min(height, width))  # noqa: NPY002
         if side > min(height, width):
@@ -51,6 +50,7 @@ class StockSquareCrop(BaseTransform):
 
 
 def main() -> int:
+    """Prints the table of times."""
     args = parse_args()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -59,7 +59,7 @@ def main() -> int:
     dataset = WiderFaceDataset(ann_file=str(args.ann), data_prefix={"img": str(args.images)})
     config = Config.fromfile(args.config)
     variants: dict[str, Callable[[dict[str, Any]], Any]] = {
-        "bare decode": lambda info: cv2.imdecode(np.fromfile(info["img_path"], np.uint8), cv2.IMREAD_COLOR),
+        "JPEG decoding": lambda info: cv2.imdecode(np.fromfile(info["img_path"], np.uint8), cv2.IMREAD_COLOR),
         "this pipeline": Compose(config.train_pipeline),
         "stock mmdet": Compose(stock_pipeline(config)),
     }
@@ -70,34 +70,37 @@ def main() -> int:
 
 
 def parse_args() -> argparse.Namespace:
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--images", type=Path, required=True, help="folder with the images")
     parser.add_argument("--ann", type=Path, required=True, help="annotation file of these images")
     parser.add_argument(
-        "--config", default=str(ROOT / "configs/_base_/datasets/wider_face.py"), help="where train_pipeline stands"
+        "--config", default=str(ROOT / "configs/_base_/datasets/wider_face.py"), help="config with the train_pipeline"
     )
     parser.add_argument("--limit", type=int, default=None, help="number of images (default: all)")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds; the best time of each image counts")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of images")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="number of rounds; the best time of each image counts (default: 3)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed for choosing the images (default: 0)")
     return parser.parse_args()
 
 
 def stock_pipeline(config: Config) -> list[Any]:
-    """What the recipe becomes when it is put together from mmdet's own transforms."""
+    """Returns the same steps built from mmdet's own transforms."""
     steps: list[dict[str, Any]] = [
-        {"type": "Resize", "scale": config.img_scale, "clip_object_border": False},
+        {"type": "Resize", "scale": config.resize_image.scale, "clip_object_border": False},
         {"type": "RandomFlip", "prob": 0.5},
         {"type": "PhotoMetricDistortion"},
         {"type": "PackDetInputs"},
     ]
     loading = [TRANSFORMS.build({"type": name}) for name in ("LoadImageFromFile", "LoadAnnotations")]
-    return [*loading, StockSquareCrop(config.crop_scales), *map(TRANSFORMS.build, steps)]
+    return [*loading, StockSquareCrop(config.crop_faces.scales), *map(TRANSFORMS.build, steps)]
 
 
 def measure(
     dataset: WiderFaceDataset, indices: list[int], variants: dict[str, Callable[[dict[str, Any]], Any]], repeats: int
 ) -> np.ndarray:
-    """(images, variants) float64, seconds: the best of ``repeats`` rounds that all draw the same random numbers."""
+    """Returns seconds (images, variants), float64: the best of ``repeats`` rounds with the same random numbers."""
     functions = list(variants.values())
     seconds = np.full((len(indices), len(functions)), np.inf)
     for repeat in range(repeats):
@@ -114,8 +117,8 @@ def measure(
 
 
 def report(names: list[str], seconds: np.ndarray) -> None:
-    """Prints a table of times and of this pipeline's ratio to the others."""
-    print(f"{len(seconds)} images, one thread, milliseconds an image")
+    """Prints a table of the times and of this pipeline's ratio to the others."""
+    print(f"{len(seconds)} images, one thread, milliseconds per image")
     print(f"{'':14} {'mean':>7} {'median':>7}   ratio of means   median ratio")
     ours = names.index("this pipeline")
     for column, name in enumerate(names):

@@ -1,6 +1,6 @@
-r"""How much of a training step goes into assignment and losses.
+r"""Measures the share of assignment and losses in a training step.
 
-Real batches with many faces are drawn from an annotation file; a last batch holds one image with 700 faces.
+The batches are the most crowded images of an annotation file; the last one has an image with 700 faces.
 
 Example:
     python tools/analysis/benchmark_step.py configs/scrfd_2.5g.py \
@@ -26,7 +26,7 @@ from facedet_mm.plugin.apis.build import build_model
 
 
 def sample(boxes: np.ndarray, side: int) -> DetDataSample:
-    """Faces of one image, boxes (G, 4) already in the pixels of a ``side`` square."""
+    """Returns the faces of one image; boxes (G, 4) in pixels of a square with sides of ``side`` pixels."""
     n = len(boxes)
     gt = InstanceData(bboxes=torch.as_tensor(boxes, dtype=torch.float32), labels=torch.zeros(n, dtype=torch.long))
     gt.keypoints, gt.keypoints_visible = torch.zeros(n, 5, 2), torch.zeros(n)
@@ -34,7 +34,7 @@ def sample(boxes: np.ndarray, side: int) -> DetDataSample:
 
 
 def crowded_batches(path: Path, batch: int, count: int, side: int) -> list[list[DetDataSample]]:
-    """Batches of the images with most faces, scaled so that the faces fill a ``side`` square."""
+    """Returns batches of the images with the most faces, scaled so that the faces fill the square."""
     images = [a.boxes[~a.ignore] for a in read_annotations(path)]
     images = sorted((p for p in images if len(p)), key=len, reverse=True)[: batch * count]
     order = np.random.default_rng(0).permutation(len(images))
@@ -43,14 +43,15 @@ def crowded_batches(path: Path, batch: int, count: int, side: int) -> list[list[
 
 
 def main() -> int:
-    """Prints milliseconds and shares."""
+    """Prints times in milliseconds and the share of the head."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path)
+    parser.add_argument("config", type=Path, help="config file")
     parser.add_argument("--ann", type=Path, required=True, help="annotation file")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--side", type=int, default=640)
-    parser.add_argument("--batches", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, default=8, help="batch size (default: 8)")
+    parser.add_argument("--side", type=int, default=640, help="side of the input in pixels (default: 640)")
+    parser.add_argument("--batches", type=int, default=5, help="number of batches (default: 5)")
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=default, help=f"PyTorch device (default: {default})")
     args = parser.parse_args()
 
     torch.manual_seed(0)
@@ -90,12 +91,10 @@ def main() -> int:
         if i:
             rows.setdefault(name, []).append((spent["head"], total))
     faces = statistics.mean(sum(len(s.gt_instances.bboxes) for s in b) for b in batches)
-    print(f"{args.config.stem}, batch {args.batch} at {args.side}, {faces:.0f} faces a batch, {args.device}")
+    print(f"{args.config.stem}, batch {args.batch} at {args.side}, {faces:.0f} faces per batch, {args.device}")
     for name, times in rows.items():
         head, total = (1000 * statistics.median(t) for t in zip(*times, strict=True))
-        print(
-            f"  {name:18} step {total:7.0f} ms, of it assignment and losses {head:6.0f} ms = {100 * head / total:.1f} %"
-        )
+        print(f"  {name:18} step {total:7.0f} ms, assignment and losses {head:6.0f} ms = {100 * head / total:.1f} %")
     return 0
 
 

@@ -15,10 +15,13 @@ from facedet_mm.cli import guard
 
 
 def main() -> int:
-    """Prints one line a config."""
+    """Prints one line per config."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+", type=Path, help="config files")
-    parser.add_argument("--shape", nargs=2, type=int, default=(640, 480), metavar=("W", "H"), help="input, 640 480")
+    parser.add_argument(
+        "--shape", nargs=2, type=int, default=(640, 480), metavar=("W", "H"),
+        help="input size in pixels (default: 640 480)",
+    )  # fmt: skip
     args = parser.parse_args()
 
     from facedet_mm.plugin.apis.complexity import complexity

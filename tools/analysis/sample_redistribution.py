@@ -1,10 +1,10 @@
-"""How a training pipeline redistributes samples: face sizes after it, and positive anchors a stride.
+"""Shows how training pipelines redistribute samples: face sizes after the pipeline, and positive anchors per stride.
 
-Compares configs, by default SCRFD's crops of up to twice the short side with crops of at most the short side.
+Compares configs: by default SCRFD's crops of up to twice the short side with crops of at most the short side.
 
 Example:
     python tools/analysis/sample_redistribution.py --json sizes.json --plot sizes.png
-    python tools/analysis/sample_redistribution.py configs/ablation/input_*.py --cfg-options data_root=data/wider
+    python tools/analysis/sample_redistribution.py configs/scrfd_*.py --cfg-options data_root=data/wider
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ try:
     from mmengine.config import DictAction
 
     from facedet_mm.plugin.apis.build import load_config
-    from facedet_mm.plugin.apis.runner import move_data
     from facedet_mm.plugin.datasets.redistribution import sample_statistics
 except ModuleNotFoundError as error:
     sys.exit(f"sample_redistribution: error: {missing_dependency('assigning anchors needs PyTorch', 'train', error)}")
@@ -36,24 +35,29 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def main() -> int:
-    """Runs the tool; gives the exit status."""
+    """Prints the tables and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "configs", nargs="*", type=Path, help="crop policies to compare",
+        "configs", nargs="*", type=Path, help="configs to compare",
         default=[CONFIGS / "ablation" / "crop_scales_1.0.py", CONFIGS / "scrfd_2.5g.py"],
     )  # fmt: skip
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE",
-        help="change all configs, e.g. data_root=DIR",
+        help="change entries of all configs; data_root=DIR moves all data",
     )  # fmt: skip
-    parser.add_argument("--draws", type=positive, default=1, metavar="N", help="times that each image is drawn (1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random crops (0)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them: .png, .pdf or .svg")
+    parser.add_argument(
+        "--draws", type=positive, default=1, metavar="N", help="number of random crops per image (default: 1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the crops (default: 0)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="plot the numbers as .png, .pdf or .svg")
     args = parser.parse_args()
     if args.plot:
         check_plot(args.plot)
-    policies = {path.stem: statistics(path, args) for path in args.configs}
+    policies = {
+        path.stem: sample_statistics(load_config(path, args.cfg_options), args.draws, args.seed)
+        for path in args.configs
+    }
     print("\n".join(tables(policies)))
     if args.json:
         write_text(args.json, json.dumps(policies, indent=2) + "\n")
@@ -62,36 +66,26 @@ def main() -> int:
     return 0
 
 
-def statistics(path: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """The figures of one config."""
-    config = load_config(path)
-    options = dict(args.cfg_options)
-    if root := options.pop("data_root", None):
-        move_data(config, str(root))
-    config.merge_from_dict(options)
-    return sample_statistics(config, args.draws, args.seed)
-
-
 def tables(policies: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Lines of two tables: a policy a row, and a policy and stride a row."""
-    yield f"{'faces after the pipeline':26}{'a crop':>8}{'< 8 px':>9}{'< 16 px':>9}{'< 32 px':>9}"
+    """Yields the lines of two tables: one row per config, and one row per config and stride."""
+    yield f"{'faces after the pipeline':26}{'per crop':>10}{'< 8 px':>9}{'< 16 px':>9}{'< 32 px':>9}"
     for name, row in policies.items():
         below = "".join(f"{100 * share:8.1f}%" for share in row["below"].values())
-        yield f"{name:26}{row['faces'] / row['samples']:8.2f}{below}"
-    yield f"\n{'positive anchors':26}{'stride':>8}{'share':>9}{'a crop':>9}{'a face':>9}{'faces with one':>16}"
+        yield f"{name:26}{row['faces'] / row['samples']:10.2f}{below}"
+    yield f"\n{'positive anchors':26}{'stride':>8}{'share':>9}{'per crop':>10}{'per face':>10}{'faces with one':>16}"
     for name, row in policies.items():
         for stride, cell in row["strides"].items():
             yield (
-                f"{name:26}{stride:8}{100 * cell['share']:8.1f}%{cell['per_sample']:9.2f}{cell['per_face']:9.2f}"
+                f"{name:26}{stride:8}{100 * cell['share']:8.1f}%{cell['per_sample']:10.2f}{cell['per_face']:10.2f}"
                 f"{100 * cell['faces']:15.1f}%"
             )
         total = row["positives_per_face"]
         per_crop = total * row["faces"] / row["samples"]
-        yield f"{name:26}{'all':>8}{'':9}{per_crop:9.2f}{total:9.2f}{100 * (1 - row['without']):15.1f}%"
+        yield f"{name:26}{'all':>8}{'':9}{per_crop:10.2f}{total:10.2f}{100 * (1 - row['without']):15.1f}%"
 
 
 def plot(policies: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draws shares of face sizes on the left, positives a crop at each stride on the right."""
+    """Plots the distribution of face sizes on the left, positives per crop at each stride on the right."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -106,9 +100,9 @@ def plot(policies: dict[str, dict[str, Any]], path: Path) -> None:
     middle = 0.4 - width / 2
     names = [f"{low}–{high}" for low, high in pairwise(edges)]
     sizes.set_xticks([x + middle for x in range(len(names))], names, rotation=45)
-    sizes.set(xlabel="face size √(w·h) in pixels of the input", ylabel="% of the faces")
+    sizes.set(xlabel="face size √(w·h) in pixels of the input", ylabel="% of faces")
     strides.set_xticks([x + middle for x in range(len(heights))], [str(stride) for stride in row["strides"]])
-    strides.set(xlabel="stride", ylabel="positive anchors a crop")
+    strides.set(xlabel="stride", ylabel="positive anchors per crop")
     sizes.legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150)

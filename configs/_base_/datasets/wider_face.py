@@ -1,53 +1,47 @@
-# What you will change: where the data is, the size of a batch.
-data_root = 'data/wider_face/'
-train_ann_file = 'wider_face_split/wider_face_train_bbx_gt.txt'
-train_batch_size = 8
-num_workers = 4
+# WIDER FACE at an input size of 640 pixels. MMEngine evaluates this file before the config that builds on it, so a
+# change to one of these steps takes effect where the pipeline is put together again: ../../README.md shows how.
 
-# What you may change: the input size and the augmentation.
-img_scale = (640, 640)
-crop_scales = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
-train_pipeline = [
-    dict(type='LoadFaceImage'),
-    dict(type='LoadFaceAnnotations'),
-    dict(type='RandomSquareCrop', scales=crop_scales, size=img_scale[0]),
+load_faces = [dict(type='LoadFaceImage'), dict(type='LoadFaceAnnotations')]
+crop_faces = dict(type='RandomSquareCrop', scales=(0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0), size=640)
+augmentations = [
     dict(type='RandomFaceFlip', prob=0.5),
     dict(type='FacePhotoMetricDistortion', brightness_delta=32, contrast_range=(0.5, 1.5),
          saturation_range=(0.5, 1.5), hue_delta=18),
-    dict(type='PackFaceInputs')]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='KeepRatioResize', scale=img_scale),
-    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]
+]
+pack_faces = dict(type='PackFaceInputs')
+train_pipeline = [*load_faces, crop_faces, *augmentations, pack_faces]
 
-# What is better left alone.
-dataset_type = 'WiderFaceDataset'
+load_image = dict(type='LoadImageFromFile')
+resize_image = dict(type='KeepRatioResize', scale=(640, 640))
+pack_image = dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
+test_pipeline = [load_image, resize_image, pack_image]
+
 train_dataloader = dict(
-    batch_size=train_batch_size,
-    num_workers=num_workers,
+    batch_size=8,
+    num_workers=4,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        ann_file=train_ann_file,
+        type='WiderFaceDataset',
+        data_root='data/wider_face/',
+        ann_file='wider_face_split/wider_face_train_bbx_gt.txt',
         data_prefix=dict(img='WIDER_train/images'),
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=1,
-    num_workers=num_workers,
+    num_workers=4,
     persistent_workers=True,
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
+        type='WiderFaceDataset',
+        data_root='data/wider_face/',
         ann_file='wider_face_split/wider_face_val_bbx_gt.txt',
         data_prefix=dict(img='WIDER_val/images'),
         test_mode=True,
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='WiderFaceMetric', ground_truth=data_root + 'ground_truth')
+val_evaluator = dict(type='WiderFaceMetric', ground_truth='data/wider_face/ground_truth')
 test_evaluator = val_evaluator

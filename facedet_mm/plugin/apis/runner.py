@@ -1,83 +1,71 @@
-"""Runs of the mmengine Runner, as ``tools/train.py`` and ``tools/test.py`` start them."""
+"""Training and testing with the mmengine Runner, as ``tools/train.py`` and ``tools/test.py`` start it."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.structures import DetDataSample
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.device import get_device
+from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from facedet_mm.errors import ModelError, TrainingError
 from facedet_mm.plugin.apis.build import build_model, load_config
 from facedet_mm.plugin.apis.checkpoint import load_checkpoint, load_weights
-from facedet_mm.plugin.apis.config_checks import check_landmarks
+from facedet_mm.plugin.apis.compatibility import check_landmarks
+from facedet_mm.plugin.apis.overrides import set_test_size, use_tta
 from facedet_mm.plugin.engine.storage import latest_checkpoint
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that training and testing share."""
+def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that training and testing share."""
     parser.add_argument("config", type=Path, help="config file")
-    parser.add_argument("--work-dir", type=Path, help="folder for logs and checkpoints (work_dirs/<config>)")
+    parser.add_argument("--work-dir", type=Path, help="folder for logs and checkpoints (default: work_dirs/CONFIG)")
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE",
-        help="change entries of the config, e.g. train_dataloader.batch_size=4 data_root=...",
+        help="change entries of the config, e.g. train_dataloader.batch_size=4; data_root=DIR moves all data",
     )  # fmt: skip
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
-def run_config(args: argparse.Namespace) -> Config:
-    """The config that the shared arguments describe.
+def prepare_config(
+    path: Path,
+    work_dir: str | os.PathLike[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    launcher: str = "none",
+    local_rank: int = 0,
+) -> Config:
+    """Returns a config that :func:`build_runner` can start.
+
+    Args:
+        path: Config file.
+        work_dir: Folder for logs and checkpoints. By default the config's own, or ``work_dirs`` and its name.
+        options: Entries to change, as in :func:`~facedet_mm.plugin.apis.build.load_config`.
+        launcher: Program that started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        local_rank: Index of this process on its machine, where the launcher does not set ``LOCAL_RANK``.
 
     Raises:
-        ModelError: the config is missing or can't be read.
+        ModelError: The config is missing or cannot be read.
     """
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    config = load_config(args.config)
-    options = dict(args.cfg_options or {})
-    if root := options.pop("data_root", None):
-        move_data(config, str(root))
-    config.merge_from_dict(options)
-    config.launcher = args.launcher
+    os.environ.setdefault("LOCAL_RANK", str(local_rank))
+    config = load_config(path, options)
+    config.launcher = launcher
     if not torch.cuda.is_available():
         config.env_cfg.dist_cfg.backend = "gloo"
-    config.work_dir = str(args.work_dir or config.get("work_dir") or Path("work_dirs") / args.config.stem)
+    config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / path.stem)
     return config
 
 
-def move_data(config: Config, root: str) -> None:
-    """Lets all datasets and metrics of a config read from another folder."""
-    old = config.get("data_root", "")
-    root = root.rstrip("/") + "/"
-
-    def move(value: Any) -> Any:
-        if isinstance(value, dict):
-            for key, entry in value.items():
-                value[key] = move(entry)
-        elif isinstance(value, (list, tuple)):
-            return type(value)(move(entry) for entry in value)
-        elif isinstance(value, str) and old and value.startswith(old):
-            return root + value[len(old) :]
-        return value
-
-    move(config._cfg_dict)
-
-
 def choose_checkpoint(config: Config, resume: str | None) -> None:
-    """Sets what a run starts from: ``'auto'`` is the latest checkpoint of its folder, a path that file.
+    """Sets the checkpoint that a run starts from.
 
-    Raises:
-        ModelError: the checkpoint is missing, incomplete or unsafe.
+    Args:
+        config: Config to change.
+        resume: A checkpoint, ``'auto'`` for the latest one in the run's folder, or ``None`` to leave the config alone.
     """
     if resume is None:
         return
@@ -87,34 +75,17 @@ def choose_checkpoint(config: Config, resume: str | None) -> None:
         config.load_from = str(checkpoint)
 
 
-def scale_learning_rate(config: Config) -> None:
-    """Turns on linear scaling with the total batch.
-
-    Raises:
-        TrainingError: the config doesn't say for which total batch its rate is meant.
-    """
-    if "base_batch_size" not in config.get("auto_scale_lr", {}):
-        raise TrainingError("--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config")
-    config.auto_scale_lr.enable = True
-
-
-def use_amp(config: Config) -> None:
-    """Switches to mixed precision."""
-    config.optim_wrapper.type = "AmpOptimWrapper"
-    config.optim_wrapper.setdefault("loss_scale", "dynamic")
-
-
 def build_runner(config: Config, training: bool = False) -> Runner:
-    """The Runner of a config; what it loads is checked first to be nothing but weights and numbers.
+    """Returns the Runner of a config, after checking that its checkpoint contains only weights and numbers.
 
     Args:
-        config: What :func:`run_config` gives.
-        training: Whether it is to train; then the annotations must have what the model learns.
+        config: A config from :func:`prepare_config`.
+        training: Whether the Runner is going to train; then the annotations are checked too.
 
     Raises:
-        ModelError: the model can't be built, its parts don't fit each other, or the checkpoint can't be loaded.
-        TrainingError: the model learns landmarks, and the annotations have none.
-        AnnotationError: the annotations are missing or malformed.
+        ModelError: The model cannot be built, its parts do not fit each other, or the checkpoint cannot be loaded.
+        TrainingError: The model learns landmarks, but the annotations have none.
+        AnnotationError: The annotations are missing or malformed.
     """
     build_model(config)
     if training:
@@ -134,17 +105,17 @@ def evaluate_checkpoint(
     """Evaluates a checkpoint on the test set of a config.
 
     Args:
-        config: What :func:`run_config` gives.
-        checkpoint: Made for that config; it must fit it completely.
-        size: A side in pixels, a multiple of 32, into whose square images are fitted, or ``'original'``.
-        tta: Whether to join several views of each image, ``tta_pipeline`` and ``tta_model`` in the config.
+        config: A config from :func:`prepare_config`.
+        checkpoint: Checkpoint of that config; it must fit the model completely.
+        size: Side in pixels of the square that images are fitted into, a multiple of 32, or ``'original'``.
+        tta: Whether to merge several views of each image; ``tta_pipeline`` and ``tta_model`` in the config.
         out: Folder for the predictions in submission format.
 
     Returns:
-        What the config's metrics give, e.g. ``wider_face/hard`` as a fraction.
+        The metrics of the config, e.g. ``wider_face/hard`` as a fraction.
 
     Raises:
-        FaceDetError: config, checkpoint, size or data are wrong.
+        FaceDetError: The config, checkpoint, size or data are wrong.
     """
     if size is not None:
         set_test_size(config, size)
@@ -159,60 +130,3 @@ def evaluate_checkpoint(
         model = model.module
     load_weights(model, checkpoint)
     return runner.test()
-
-
-def set_test_size(config: Config, size: str | int) -> None:
-    """Changes the size at which images are tested.
-
-    Raises:
-        ModelError: neither ``'original'`` nor a multiple of 32, or the pipeline has no resize to change.
-    """
-    pipeline = config.test_dataloader.dataset.pipeline
-    resizes = [step for step in pipeline if step["type"] == "KeepRatioResize"]
-    if not resizes:
-        raise ModelError(f"{config.filename}: the test pipeline has no KeepRatioResize whose size could be changed")
-    preprocessor = config.model.data_preprocessor
-    if size == "original":
-        resizes[0].pop("scale", None)
-        resizes[0].scale_factor = 1.0
-        preprocessor.test_size = 32
-        return
-    if not str(size).isdigit() or int(size) == 0 or int(size) % 32:
-        raise ModelError(f"--size must be 'original' or a multiple of 32, not {size}")
-    resizes[0].scale = (int(size), int(size))
-    preprocessor.test_size = int(size)
-
-
-def use_tta(config: Config) -> None:
-    """Lets a test join several views of each image.
-
-    Raises:
-        ModelError: the config says nothing about the views.
-    """
-    if "tta_pipeline" not in config or "tta_model" not in config:
-        raise ModelError(f"{config.filename}: --tta needs tta_pipeline and tta_model in the config")
-    config.model.data_preprocessor.test_size = 32
-    config.model = ConfigDict(**config.tta_model, module=config.model)
-    config.test_dataloader.dataset.pipeline = config.tta_pipeline
-
-
-def speed_table(config: Config, checkpoint: str | os.PathLike[str], sides: Sequence[int] = (320, 480, 640, 960)) -> str:
-    """Milliseconds of a forward pass with decoding and NMS for one image, at several input sizes."""
-    model = build_model(config).eval()
-    load_weights(model, checkpoint)
-    model.to(get_device())
-    lines = [f"input     ms/image  images/s   ({get_device()}, batch 1, median of 20)"]
-    for side in sides:
-        batch = torch.randn(1, 3, side, side, device=get_device())
-        sample = DetDataSample(metainfo=dict(img_shape=(side, side), scale_factor=(1.0, 1.0)))
-        times = []
-        with torch.inference_mode():
-            for _ in range(25):
-                start = time.perf_counter()
-                model.predict(batch, [sample.clone()])
-                if batch.is_cuda:
-                    torch.cuda.synchronize()
-                times.append(time.perf_counter() - start)
-        ms = 1000 * statistics.median(times[5:])
-        lines.append(f"{side:4} x {side:<4} {ms:8.2f} {1000 / ms:9.1f}")
-    return "\n".join(lines)

@@ -22,7 +22,7 @@ from facedet_mm.errors import ImageError, TrainingError
 SIZE_EDGES = (0, 4, 8, 16, 32, 64, 128, 256, 512, np.inf)
 """Bins of face sizes, √(w·h) in pixels of the network's input."""
 
-_WITHOUT_GEOMETRY = {
+STEPS_WITHOUT_GEOMETRY = {
     "LoadFaceImage", "LoadImageFromFile", "FacePhotoMetricDistortion", "PhotoMetricDistortion", "RandomGaussianBlur",
     "RandomJPEG", "RandomGammaDark", "RandomFaceErasing", "PackFaceInputs", "PackDetInputs",
 }  # fmt: skip
@@ -112,7 +112,7 @@ class _Assignment:
 def _samples(config: Config, draws: int, seed: int) -> Iterator[tuple[NDArray[np.float32], tuple[int, int]]]:
     """Boxes (G, 4) of the faces that count, x1 y1 x2 y2 in pixels of the input, and its height and width."""
     settings = dict(config.train_dataloader.dataset)
-    steps = [step for step in settings.pop("pipeline") if step["type"] not in _WITHOUT_GEOMETRY]
+    steps = [step for step in settings.pop("pipeline") if step["type"] not in STEPS_WITHOUT_GEOMETRY]
     dataset = DATASETS.build(dict(settings, pipeline=[]))
     pipeline = Compose([TRANSFORMS.build(step) for step in steps])
     for index in range(len(dataset)):

@@ -23,7 +23,7 @@ from facedet_mm.imaging.drawing import draw_faces
 from facedet_mm.io.images import read_image, write_image
 from facedet_mm.plugin.apis.build import build_model, load_config
 from facedet_mm.plugin.apis.checkpoint import load_weights
-from facedet_mm.plugin.apis.runner import set_test_size
+from facedet_mm.plugin.apis.overrides import set_test_size
 from facedet_mm.plugin.deploy.mmdeploy_compare import compare_faces, to_faces
 from facedet_mm.plugin.deploy.mmdeploy_settings import check_configs, check_device
 from facedet_mm.structures import Faces

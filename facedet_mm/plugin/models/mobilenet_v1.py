@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from facedet_mm.errors import ModelError
-from facedet_mm.plugin.models.layout_checks import check_stages, check_widths
+from facedet_mm.plugin.models.validation import validate_stages, validate_widths
 
 
 @MODELS.register_module()
@@ -48,8 +48,8 @@ class MobileNetV1(BaseModule):
                 f"not {list(stem_planes)}"
             )
         norm_cfg = norm_cfg or dict(type="BN")
-        check_stages("MobileNetV1", stage_planes=stage_planes, stage_blocks=stage_blocks)
-        check_widths("MobileNetV1", norm_cfg, stem_planes=stem_planes, stage_planes=stage_planes)
+        validate_stages("MobileNetV1", stage_planes=stage_planes, stage_blocks=stage_blocks)
+        validate_widths("MobileNetV1", norm_cfg, stem_planes=stem_planes, stage_planes=stage_planes)
         self.out_channels = tuple(stage_planes)
         self.out_strides = (4, 8, 16, 32)
 

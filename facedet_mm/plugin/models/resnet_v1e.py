@@ -12,7 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from facedet_mm.errors import ModelError
-from facedet_mm.plugin.models.layout_checks import check_stages, check_widths
+from facedet_mm.plugin.models.validation import validate_stages, validate_widths
 
 BLOCKS = {"BasicBlock": (BasicBlock, "norm2"), "Bottleneck": (Bottleneck, "norm3")}
 
@@ -53,8 +53,8 @@ class ResNetV1e(BaseModule):
         block_type, last_norm = BLOCKS[block]
         norm_cfg = norm_cfg or dict(type="BN")
         half = base_channels // 2
-        check_stages("ResNetV1e", stage_planes=stage_planes, stage_blocks=stage_blocks)
-        check_widths("ResNetV1e", norm_cfg, half_of_base_channels=half, stage_planes=stage_planes)
+        validate_stages("ResNetV1e", stage_planes=stage_planes, stage_blocks=stage_blocks)
+        validate_widths("ResNetV1e", norm_cfg, half_of_base_channels=half, stage_planes=stage_planes)
         self.out_channels = tuple(planes * block_type.expansion for planes in stage_planes)
         self.out_strides = (4, 8, 16, 32)
         self.stem = nn.Sequential(

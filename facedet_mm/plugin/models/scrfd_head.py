@@ -1,4 +1,4 @@
-"""The SCRFD head: one tower feeds scores, boxes and landmarks; quality focal, DIoU and SmoothL1 losses."""
+"""The SCRFD head: one tower for scores, boxes and landmarks; quality focal, DIoU and SmoothL1 losses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from facedet_mm.errors import ModelError, TrainingError
 from facedet_mm.plugin.models.coders import anchor_points, decode_faces, flatten_levels
-from facedet_mm.plugin.models.layout_checks import check_anchors, check_widths
+from facedet_mm.plugin.models.validation import validate_anchors, validate_widths
 
 NUM_LANDMARKS = 5
 _PER_SIDE_LOSSES = (L1Loss, SmoothL1Loss)
@@ -31,25 +31,27 @@ class SCRFDHead(AnchorHead):
     """Anchor head of SCRFD (arXiv 2105.04714, GFL without the distribution).
 
     Args:
-        num_classes: Always 1: face.
+        num_classes: Number of classes; only 1 (face) is allowed.
         in_channels: Channels of every input level.
         feat_channels: Channels of the tower.
-        stacked_convs: Convolutions in the tower.
+        stacked_convs: Number of convolutions in the tower.
         depthwise: Whether the tower's convolutions are depthwise-separable.
-        with_landmarks: Whether five landmarks are predicted.
-        share_levels: One tower and one set of prediction convolutions for all strides, or one per stride.
+        with_landmarks: Whether to predict five landmarks.
+        share_levels: Whether all strides share one tower and one set of prediction convolutions.
         use_scale: Whether a learnable scalar per level multiplies the box branch.
         norm_cfg: Norm in the tower.
         loss_landmarks: Loss on landmark offsets in units of the stride.
-        loss_cls: In ``kwargs``: quality focal loss, or one that takes labels, such as focal loss.
-        loss_bbox: In ``kwargs``: an IoU loss, or one per side (L1, SmoothL1), on boxes in units of the stride.
-        **kwargs: Those of ``AnchorHead``.
+        bbox_coder: Decodes boxes from anchor points and distances to the four sides.
+        init_cfg: Weight initialization in mmengine's format. By default normal with σ = 0.01, and scores of 1 %.
+        loss_cls: In ``kwargs``: quality focal loss, or a loss on labels such as focal loss.
+        loss_bbox: In ``kwargs``: an IoU loss, or a loss per side (L1, SmoothL1), on boxes in units of the stride.
+        **kwargs: Arguments of ``AnchorHead``.
 
     Raises:
-        ModelError: an unknown argument, more than one class, no convolution in the tower, a width that the groups of
-            the norm don't divide, or anchors that don't fit the strides.
+        ModelError: An unknown argument, more than one class, no convolution in the tower, a width that the groups of
+            the norm do not divide, or anchors that do not fit the strides.
 
-    The forward pass gives three lists with one entry a level: score logits (B, A, H, W), box distances
+    The forward pass returns three lists with one entry per level: score logits (B, A, H, W), box distances
     (B, 4·A, H, W) left, top, right, bottom, and landmark offsets (B, 10·A, H, W) x, y from the anchor center,
     or ``None``; distances and offsets in units of the stride.
     """
@@ -96,17 +98,17 @@ class SCRFDHead(AnchorHead):
     def _check(self, num_classes: int, in_channels: int, feat_channels: int, kwargs: dict) -> None:
         known = {*signature(type(self)).parameters, *signature(AnchorHead).parameters} - {"kwargs"}
         if unknown := sorted(kwargs.keys() - known):
-            raise ModelError(f"SCRFDHead takes no {', '.join(unknown)}; it takes {', '.join(sorted(known))}")
+            raise ModelError(f"SCRFDHead takes no {', '.join(unknown)}; its arguments are {', '.join(sorted(known))}")
         if num_classes != 1:
-            raise ModelError(f"SCRFDHead finds one class, face: set bbox_head.num_classes=1, not {num_classes!r}")
+            raise ModelError(f"SCRFDHead detects one class, face: set bbox_head.num_classes=1, not {num_classes!r}")
         if self.stacked_convs < 1:
             raise ModelError(f"SCRFDHead: stacked_convs must be at least 1, not {self.stacked_convs!r}")
-        # a depthwise convolution's norm has the width of its input
+        # the norm of a depthwise convolution has the width of its input
         widths = dict(in_channels=in_channels) if self.depthwise else {}
-        check_widths("SCRFDHead", self.norm_cfg, **widths, feat_channels=feat_channels)
+        validate_widths("SCRFDHead", self.norm_cfg, **widths, feat_channels=feat_channels)
         anchors = kwargs.get("anchor_generator") or {}
         if anchors.get("type") == "AnchorGenerator":
-            check_anchors("SCRFDHead", anchors)
+            validate_anchors("SCRFDHead", anchors)
 
     def _init_layers(self) -> None:
         num_levels, num_anchors = len(self.prior_generator.strides), self.num_base_priors
@@ -129,11 +131,11 @@ class SCRFDHead(AnchorHead):
         return nn.Sequential(*layers)
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor | None]]:
-        """Features, one (B, in_channels, H, W) a level → score logits, box distances, landmark offsets."""
+        """Maps features (B, in_channels, H, W) of each level to score logits, box distances and landmark offsets."""
         return multi_apply(self.forward_single, feats, range(len(feats)))
 
     def forward_single(self, x: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """One level of :meth:`forward`."""
+        """Runs :meth:`forward` on one level."""
         copy = 0 if self.share_levels else level
         x = self.towers[copy](x)
         return (
@@ -155,18 +157,18 @@ class SCRFDHead(AnchorHead):
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: list[InstanceData] | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of a batch (SCRFD's published config; GFL, arXiv 2006.04388, eq. 7 and 9 without the DFL).
+        """Returns the losses of a batch (SCRFD's published config; GFL, arXiv 2006.04388, eq. 7 and 9 without the DFL).
 
         Args:
-            cls_scores, bbox_preds, landmark_preds: What :meth:`forward` gives.
-            batch_gt_instances: Per image ``bboxes`` (G, 4) x1 y1 x2 y2 in pixels and ``labels`` (G,); with
-                landmarks also ``keypoints`` (G, 5, 2) in pixels and ``keypoints_visible``, (G,) or (G, 5)
-                weights, 0 where a face has none.
+            cls_scores, bbox_preds, landmark_preds: Outputs of :meth:`forward`.
+            batch_gt_instances: For each image ``bboxes`` (G, 4) x1 y1 x2 y2 in pixels and ``labels`` (G,); with
+                landmarks also ``keypoints`` (G, 5, 2) in pixels and ``keypoints_visible``, weights (G,)
+                or (G, 5) that are 0 where a face has none.
             batch_img_metas: Not used.
-            batch_gt_instances_ignore: Not used: ignored faces take part in no loss.
+            batch_gt_instances_ignore: Not used; ignored faces do not contribute to any loss.
 
         Returns:
-            ``loss_cls``, ``loss_bbox`` and, with landmarks, ``loss_landmarks``: scalars.
+            Scalars ``loss_cls``, ``loss_bbox`` and, with landmarks, ``loss_landmarks``.
         """
         del batch_img_metas, batch_gt_instances_ignore
         logits = flatten_levels(cls_scores, self.cls_out_channels).float()
@@ -221,12 +223,12 @@ class SCRFDHead(AnchorHead):
 
     @staticmethod
     def _landmark_targets(batch_gt_instances: list[InstanceData]) -> tuple[Tensor, Tensor]:
-        """Landmarks (G, 5, 2) in pixels and weights (G, 10) of all faces of the batch."""
+        """Returns landmarks (G, 5, 2) in pixels and weights (G, 10) of all faces in the batch."""
         points, weights = [], []
         if any("keypoints" not in gt for gt in batch_gt_instances):
             raise TrainingError(
-                "the head has landmarks, and the data have none: train on annotations with five landmarks a face, with "
-                "LoadFaceAnnotations and PackFaceInputs in the pipeline, or set bbox_head.with_landmarks=False"
+                "the head has landmarks, but the annotations have none: train on files with five landmarks per face, "
+                "with LoadFaceAnnotations and PackFaceInputs in the pipeline, or set bbox_head.with_landmarks=False"
             )
         for gt in batch_gt_instances:
             n = len(gt.bboxes)
@@ -245,17 +247,17 @@ class SCRFDHead(AnchorHead):
         rescale: bool = False,
         with_nms: bool = True,
     ) -> list[InstanceData]:
-        """Faces of each image.
+        """Returns the faces of each image.
 
         Args:
-            cls_scores, bbox_preds, landmark_preds: What :meth:`forward` gives.
+            cls_scores, bbox_preds, landmark_preds: Outputs of :meth:`forward`.
             batch_img_metas: ``img_shape`` (boxes are clipped to it) and, for ``rescale``, ``scale_factor``.
-            cfg: Instead of ``test_cfg``: ``score_thr``, ``nms_pre`` (−1: all), ``nms``, ``max_per_img``.
-            rescale: Give boxes and landmarks in pixels of the original image.
+            cfg: Replaces ``test_cfg``: ``score_thr``, ``nms_pre`` (−1 for all), ``nms``, ``max_per_img``.
+            rescale: Whether to return boxes and landmarks in pixels of the original image.
             with_nms: Whether to suppress overlapping boxes.
 
         Returns:
-            Per image ``bboxes`` (K, 4) x1 y1 x2 y2, ``scores`` (K,), ``labels`` (K,) zeros and, with
+            For each image ``bboxes`` (K, 4) x1 y1 x2 y2, ``scores`` (K,), ``labels`` (K,) zeros and, with
             landmarks, ``keypoints`` (K, 5, 2); float32.
         """
         cfg = self.test_cfg if cfg is None else cfg

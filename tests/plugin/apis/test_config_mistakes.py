@@ -1,4 +1,4 @@
-"""Mistakes in configs: told when the model is built, with the entry at fault and what would be right."""
+"""Mistakes in configs are reported when the model is built, with the wrong entry and the right value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmengine.structures import InstanceData  # noqa: E402
 
 from facedet_mm.errors import ModelError, TrainingError  # noqa: E402
 from facedet_mm.plugin.apis.build import build_model, load_config  # noqa: E402
-from facedet_mm.plugin.apis.config_checks import check_landmarks  # noqa: E402
+from facedet_mm.plugin.apis.compatibility import check_landmarks  # noqa: E402
 
 WIDER = "0--A/a.jpg\n1\n10 10 20 20 0 0 0 0 0 0\n"
 WITHOUT_POINTS = "# 0--A/a.jpg\n10 10 20 20 " + "-1 -1 -1 " * 5 + "0.5\n"
@@ -51,20 +51,20 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
         "4 strides [8, 16, 32, 64] and 3 base_sizes [16, 64, 256]",
         "one base size",
     ),
-    ("scrfd_2.5g", {"bbox_head.anchor_generator.strides": [32, 16, 8]}, "[32, 16, 8]", "ascend as [8, 16, 32]"),
+    ("scrfd_2.5g", {"bbox_head.anchor_generator.strides": [32, 16, 8]}, "[32, 16, 8]", "ascend like [8, 16, 32]"),
     (
         "scrfd_2.5g",
         {"bbox_head.anchor_generator.strides": [4, 8, 16]},
-        "features at strides [8, 16, 32], and the head's anchors are at [4, 8, 16]",
+        "features at strides [8, 16, 32], but the head has anchors at [4, 8, 16]",
         "set bbox_head.anchor_generator.strides=[8, 16, 32]",
     ),
     (
         "scrfd_2.5g",
         {"neck.start_level": 0},
-        "takes 4 stages of the backbone, and neck.num_outs=3",
+        "uses 4 stages of the backbone, but neck.num_outs=3",
         "set neck.num_outs=4",
     ),
-    ("scrfd_2.5g", {"neck.num_outs": 5}, "neck.num_outs=5", "an entry a level"),
+    ("scrfd_2.5g", {"neck.num_outs": 5}, "neck.num_outs=5", "one entry per level"),
     (
         "scrfd_2.5g",
         {"backbone.stage_planes": (24, 48, 64, 80)},
@@ -78,8 +78,8 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str]] = [
         "set neck.in_channels=[224, 224, 576, 736]",
     ),
     ("scrfd_2.5g", {"neck.out_channels": 32}, "bbox_head.in_channels=24", "set bbox_head.in_channels=32"),
-    ("scrfd_2.5g", {"backbone.stage_blocks": (3, 5, 3)}, "stage_blocks", "4 numbers from 1 on, one a stage"),
-    ("scrfd_2.5g", {"backbone.stage_planes": (24, 48, 0, 80)}, "stage_planes", "4 numbers from 1 on"),
+    ("scrfd_2.5g", {"backbone.stage_blocks": (3, 5, 3)}, "stage_blocks", "4 positive numbers, one per stage"),
+    ("scrfd_2.5g", {"backbone.stage_planes": (24, 48, 0, 80)}, "stage_planes", "4 positive numbers"),
     ("scrfd_2.5g", {"backbone.block": "Basic"}, "'Basic'", "one of ['BasicBlock', 'Bottleneck']"),
     ("scrfd_0.5g", {"backbone.stem_planes": (16,)}, "stem_planes", "needs 2 numbers"),
     ("scrfd_0.5g", {"bbox_head.use_kps": True}, "takes no use_kps", "with_landmarks"),
@@ -175,7 +175,7 @@ class TestLandmarks:
         model = build_model(ROOT / "configs" / "scrfd_0.5g_kps.py")
         outputs = model.bbox_head(model.extract_feat(torch.zeros(1, 3, 64, 64)))
         faces = InstanceData(bboxes=torch.tensor([[8.0, 8, 40, 40]]), labels=torch.zeros(1, dtype=torch.long))
-        with pytest.raises(TrainingError, match=r"the data have none.*with_landmarks=False"):
+        with pytest.raises(TrainingError, match=r"the annotations have none.*with_landmarks=False"):
             model.bbox_head.loss_by_feat(*outputs, [faces], [{}])
 
 

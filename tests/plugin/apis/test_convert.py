@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import subprocess
@@ -17,6 +16,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mmdet")
 
 import onnx  # noqa: E402
+from model_samples import Malicious, random_model  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -24,7 +24,9 @@ from facedet_mm.errors import ModelError  # noqa: E402
 from facedet_mm.io.images import read_image  # noqa: E402
 from facedet_mm.plugin.apis.build import build_model  # noqa: E402
 from facedet_mm.plugin.apis.checkpoint import load_checkpoint, load_weights  # noqa: E402
-from facedet_mm.plugin.apis.convert import MODELS, compare, convert  # noqa: E402
+from facedet_mm.plugin.apis.convert import convert  # noqa: E402
+from facedet_mm.plugin.apis.official_models import MODELS  # noqa: E402
+from facedet_mm.plugin.apis.onnx_comparison import compare_with_onnx  # noqa: E402
 from facedet_mm.zoo import asset_path, config_path  # noqa: E402
 
 
@@ -46,23 +48,6 @@ class Raw(nn.Module):
         rows += [(k, 10) for k in landmarks if k is not None]
         shape = (1, -1) if self.batch_axis else (-1,)
         return [r.permute(0, 2, 3, 1).reshape(*shape, d) for r, d in rows]
-
-
-def random_model(name, seed=0):
-    """The model with random weights, running statistics and scales, and outputs of a moderate size."""
-    torch.manual_seed(seed)
-    model = build_model(config_path(name)).eval()
-    for module in model.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
-            nn.init.uniform_(module.weight, 0.6, 1.2)
-            nn.init.normal_(module.bias, 0, 0.1)
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, 0, 0.1)
-            nn.init.uniform_(module.running_var, 0.8, 1.5)
-    for i, scale in enumerate(model.bbox_head.scales):
-        if hasattr(scale, "scale"):
-            nn.init.constant_(scale.scale, 0.7 + 0.3 * i)
-    return model
 
 
 def export(model, path, batch_axis=False, dynamic=True, size=64, **kwargs):
@@ -136,7 +121,7 @@ def test_official_weights_give_what_onnx_runtime_gives_on_the_published_file(
     converted = build_model(config_path(model)).eval()
     load_weights(converted, tmp_path / "out.pth")
     crowd = cv2.imread(str(data / "images" / "crowd.jpg"))
-    differences = compare(converted, weights / reference, crowd)
+    differences = compare_with_onnx(converted, weights / reference, crowd)
     assert max(differences.values()) < 1e-4
     assert load_checkpoint(tmp_path / "out.pth")["meta"]["model"] == model
 
@@ -267,14 +252,6 @@ def test_a_file_that_is_no_scrfd_gets_an_error_that_says_what_was_expected(kind,
     with pytest.raises(ModelError, match=expected):
         convert(path, tmp_path / "out.pth", image)
     assert not (tmp_path / "out.pth").exists()
-
-
-class Malicious:
-    def __init__(self, target):
-        self.target = str(target)
-
-    def __reduce__(self):
-        return os.mkdir, (self.target,)
 
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, image):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 
 import numpy as np
@@ -18,7 +17,8 @@ from facedet_mm.errors import ModelError  # noqa: E402
 from facedet_mm.evaluation import evaluate  # noqa: E402
 from facedet_mm.io.images import read_image  # noqa: E402
 from facedet_mm.plugin.apis.convert import convert  # noqa: E402
-from facedet_mm.plugin.apis.runner import evaluate_checkpoint, run_config, speed_table  # noqa: E402
+from facedet_mm.plugin.apis.latency import latency_table  # noqa: E402
+from facedet_mm.plugin.apis.runner import evaluate_checkpoint, prepare_config  # noqa: E402
 from facedet_mm.zoo import asset_path, config_path  # noqa: E402
 
 EVENTS = ("54--Rescue", "45--Balloonist")
@@ -50,11 +50,8 @@ def images(data, tmp_path_factory):
 
 
 def config(images, work_dir):
-    arguments = argparse.Namespace(
-        config=config_path("scrfd_0.5g_kps"), work_dir=work_dir, launcher="none", local_rank=0,
-        cfg_options={"data_root": str(images), "test_dataloader.num_workers": 0, "visualizer.vis_backends": []},
-    )  # fmt: skip
-    cfg = run_config(arguments)
+    options = {"data_root": str(images), "test_dataloader.num_workers": 0, "visualizer.vis_backends": []}
+    cfg = prepare_config(config_path("scrfd_0.5g_kps"), work_dir, options)
     cfg.test_dataloader.persistent_workers = False
     annotations = f"{images}/wider_face_split/wider_face_val_bbx_gt.txt"
     cfg.test_evaluator = dict(type="WiderFaceMetric", ann_file=annotations)
@@ -103,7 +100,7 @@ def test_weights_of_another_model_are_refused(images, tmp_path, checkpoint):
         evaluate_checkpoint(cfg, checkpoint)
 
 
-def test_the_speed_table_has_a_line_for_each_size(checkpoint, images, tmp_path):
-    lines = speed_table(config(images, tmp_path), checkpoint, sides=(64, 128)).splitlines()
+def test_the_latency_table_has_a_line_for_each_size(checkpoint, images, tmp_path):
+    lines = latency_table(config(images, tmp_path), checkpoint, sides=(64, 128)).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["64", "128"]
     assert all(float(line.split()[3]) > 0 for line in lines[1:])

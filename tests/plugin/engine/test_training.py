@@ -17,10 +17,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mmdet")
 
 from mmengine.structures import InstanceData  # noqa: E402
+from model_samples import Malicious, face_sample, random_faces  # noqa: E402
 
 from facedet_mm.errors import ModelError, TrainingError  # noqa: E402
 from facedet_mm.plugin.apis.checkpoint import load_checkpoint  # noqa: E402
-from facedet_mm.plugin.apis.runner import choose_checkpoint, move_data  # noqa: E402
+from facedet_mm.plugin.apis.overrides import move_data  # noqa: E402
+from facedet_mm.plugin.apis.runner import choose_checkpoint  # noqa: E402
 from facedet_mm.plugin.engine import AtomicLocalBackend, InvalidLossHook  # noqa: E402
 from facedet_mm.plugin.engine.storage import latest_checkpoint  # noqa: E402
 
@@ -197,8 +199,6 @@ def normed_model():
 
 
 def joint_samples():
-    from test_models import face_sample, random_faces
-
     rng = np.random.default_rng(5)
     images = torch.from_numpy(rng.normal(0, 1, (4, 3, 128, 128)).astype(np.float32))
     return images, [face_sample(random_faces(rng, n, 128, 8, 60), np.ones((n, 5, 2)) * 50) for n in (1, 0, 9, 4)]
@@ -247,8 +247,6 @@ def test_all_paths_of_a_config_move_with_data_root(root):
 
 
 def test_an_unsafe_checkpoint_is_not_resumed_from(tmp_path, root):
-    from test_convert import Malicious
-
     from facedet_mm.plugin.apis.build import load_config
     from facedet_mm.plugin.apis.runner import build_runner
 

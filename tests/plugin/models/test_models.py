@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mmdet")
 
 from mmdet.models.task_modules.assigners import ATSSAssigner  # noqa: E402
-from mmdet.structures import DetDataSample  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
+from model_samples import face_sample, random_faces, random_model  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
@@ -47,21 +47,6 @@ def shared_model():
     model = build_model(config_path("scrfd_2.5g"))
     model.init_weights()
     return model
-
-
-def face_sample(boxes, landmarks=None, visible=None):
-    boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    n = len(boxes)
-    gt = InstanceData(bboxes=boxes, labels=torch.zeros(n, dtype=torch.long))
-    gt.keypoints = torch.zeros(n, 5, 2) if landmarks is None else torch.as_tensor(landmarks, dtype=torch.float32)
-    gt.keypoints_visible = torch.ones(n) if visible is None else torch.as_tensor(visible, dtype=torch.float32)
-    return DetDataSample(gt_instances=gt, metainfo=dict(img_shape=(640, 640), batch_input_shape=(640, 640)))
-
-
-def random_faces(rng, n, size=640, smallest=6, largest=300):
-    side = np.exp(rng.uniform(math.log(smallest), math.log(largest), (n, 1))) * np.exp(rng.normal(0, 0.15, (n, 2)))
-    center = rng.uniform(0, size, (n, 2))
-    return np.concatenate([center - side / 2, center + side / 2], 1).astype(np.float32)
 
 
 def anchors_640():
@@ -393,8 +378,6 @@ def resnet_v1e_by_hand(state, x, blocks, bottleneck):
 
 @pytest.mark.parametrize(("name", "bottleneck"), [("scrfd_2.5g", False), ("scrfd_34g", True)])
 def test_resnet_v1e_computes_what_its_description_says(name, bottleneck):
-    from test_convert import random_model
-
     backbone = random_model(name).backbone
     x = torch.randn(1, 3, 64, 96)
     blocks = [len(stage) for stage in backbone.stages]

@@ -1,4 +1,4 @@
-"""Mistakes in model configs, told when the model is built, with what would be right."""
+"""Validation of constructor arguments: the errors name the entry of the config and a value that would fit."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from facedet_mm.errors import ModelError
 
 
-def check_widths(owner: str, norm_cfg: Mapping[str, Any], **widths: int | Sequence[int]) -> None:
-    """Whether widths are whole numbers from 1 on that group norm can divide.
+def validate_widths(owner: str, norm_cfg: Mapping[str, Any], **widths: int | Sequence[int]) -> None:
+    """Checks that widths are positive integers that a group norm can divide.
 
     Args:
-        owner: the class whose arguments they are.
-        norm_cfg: the norm that follows convolutions of these widths.
-        **widths: argument → its value.
+        owner: Class name used in error messages.
+        norm_cfg: Config of the norm that follows the convolutions of these widths.
+        **widths: Widths in channels, by argument name.
 
     Raises:
-        ModelError: a width is not positive, or not a multiple of the number of groups.
+        ModelError: A width is not positive, or not a multiple of the number of groups.
     """
     flat = {name: [width] if isinstance(width, int) else list(width) for name, width in widths.items()}
     for name, values in flat.items():
         if not all(isinstance(value, int) and value > 0 for value in values):
-            raise ModelError(f"{owner}: {name} must be channels, whole numbers from 1 on, not {widths[name]!r}")
+            raise ModelError(f"{owner}: {name} must be positive numbers of channels, not {widths[name]!r}")
     groups = norm_cfg.get("num_groups")
     if norm_cfg.get("type") != "GN" or groups is None:
         return
@@ -35,37 +35,37 @@ def check_widths(owner: str, norm_cfg: Mapping[str, Any], **widths: int | Sequen
         raise ModelError(
             f"{owner}: group norm with num_groups={groups} does not fit "
             f"{' and '.join(f'{name}={widths[name]!r}' for name in wrong)}: "
-            f"set norm_cfg.num_groups to {_either(fitting)}, or change the width"
+            f"set norm_cfg.num_groups to {_join_with_or(fitting)}, or change the width"
         )
 
 
-def check_stages(owner: str, **values: Sequence[int]) -> None:
-    """Whether each argument has a value for each of the four stages.
+def validate_stages(owner: str, **values: Sequence[int]) -> None:
+    """Checks that each argument has one positive value for each of the four stages.
 
     Raises:
-        ModelError: one has more or fewer than four.
+        ModelError: An argument has more or fewer than four values, or one below 1.
     """
     for name, given in values.items():
         if len(given) != 4 or min(given) < 1:
-            raise ModelError(f"{owner}: {name} needs 4 numbers from 1 on, one a stage, not {list(given)}")
+            raise ModelError(f"{owner}: {name} needs 4 positive numbers, one per stage, not {list(given)}")
 
 
-def check_anchors(owner: str, anchor_generator: Mapping[str, Any]) -> None:
-    """Whether the anchors fit the strides: one base size a stride, strides ascending.
+def validate_anchors(owner: str, anchor_generator: Mapping[str, Any]) -> None:
+    """Checks that the strides ascend and that there is one base size per stride.
 
     Raises:
-        ModelError: they do not.
+        ModelError: Strides or base sizes are wrong.
     """
     strides = [max(s) if isinstance(s, Sequence) else s for s in anchor_generator.get("strides", ())]
     base_sizes = anchor_generator.get("base_sizes")
     if not strides or strides != sorted(set(strides)) or strides[0] < 1:
-        raise ModelError(f"{owner}: anchor_generator.strides must ascend as [8, 16, 32] do, not {strides}")
+        raise ModelError(f"{owner}: anchor_generator.strides must ascend like [8, 16, 32], not {strides}")
     if base_sizes is not None and len(base_sizes) != len(strides):
         raise ModelError(
             f"{owner}: anchor_generator has {len(strides)} strides {strides} and {len(base_sizes)} base_sizes "
-            f"{list(base_sizes)}: give one base size, the side of the smallest anchor, for each stride"
+            f"{list(base_sizes)}: set one base size, the side of the smallest anchor, for each stride"
         )
 
 
-def _either(words: Sequence[str]) -> str:
+def _join_with_or(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]

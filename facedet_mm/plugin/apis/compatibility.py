@@ -1,0 +1,114 @@
+"""Checks that the parts of a config fit each other, before anything runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from torch import nn
+
+from facedet_mm.datasets.annotations import read_annotations
+from facedet_mm.errors import ModelError, TrainingError
+from facedet_mm.plugin.apis.overrides import walk_datasets
+
+
+def check_neck(neck: Mapping[str, Any]) -> None:
+    """Checks that a feature pyramid has as many outputs as inputs or more; MMDetection only asserts it.
+
+    Args:
+        neck: Config of the neck.
+
+    Raises:
+        ModelError: It has fewer outputs than inputs.
+    """
+    start, end = neck.get("start_level", 0), neck.get("end_level", -1)
+    used = len(neck.get("in_channels", ())[start:]) if end == -1 else end - start + 1
+    if neck.get("type") in ("FPN", "PAFPN") and neck.get("num_outs", used) < used:
+        raise ModelError(
+            f"neck.start_level={start} uses {used} stages of the backbone, but neck.num_outs={neck['num_outs']}: "
+            f"set neck.num_outs={used}, with as many anchor_generator.strides and base_sizes, or change start_level"
+        )
+
+
+def check_parts(model: nn.Module) -> None:
+    """Checks that backbone, neck and head of a detector fit each other; parts from elsewhere are not checked.
+
+    Raises:
+        ModelError: Channels, levels or strides differ; the message names the entry of the config and the right value.
+    """
+    model = getattr(model, "module", model)  # test-time augmentation wraps the detector
+    backbone, neck, head = (getattr(model, part, None) for part in ("backbone", "neck", "bbox_head"))
+    stage_channels = list(getattr(backbone, "out_channels", ()))
+    in_channels = list(getattr(neck, "in_channels", ()))
+    if stage_channels and in_channels and stage_channels != in_channels:
+        raise ModelError(
+            f"neck.in_channels={in_channels}, but the four stages of the backbone have {stage_channels} channels: "
+            f"set neck.in_channels={stage_channels}, or change the widths of the backbone"
+        )
+    neck_width, head_width = getattr(neck, "out_channels", None), getattr(head, "in_channels", None)
+    if neck_width and head_width and neck_width != head_width:
+        raise ModelError(
+            f"bbox_head.in_channels={head_width}, but the neck has {neck_width} output channels: "
+            f"set bbox_head.in_channels={neck_width}"
+        )
+    strides = [min(stride) for stride in getattr(getattr(head, "prior_generator", None), "strides", ())]
+    if strides and in_channels:
+        _check_strides(backbone, neck, strides)
+
+
+def _check_strides(backbone: Any, neck: Any, strides: Sequence[int]) -> None:
+    levels = getattr(neck, "num_outs", len(strides))
+    if levels != len(strides):
+        raise ModelError(
+            f"the head has anchors at {len(strides)} strides {list(strides)}, but neck.num_outs={levels}: "
+            "anchor_generator.strides and base_sizes need one entry per level of the neck"
+        )
+    features = list(getattr(backbone, "out_strides", ()))[getattr(neck, "start_level", 0) :]
+    while features and len(features) < levels:
+        features.append(2 * features[-1])
+    if features and features[:levels] != list(strides):
+        raise ModelError(
+            f"the neck has features at strides {features[:levels]}, but the head has anchors at {list(strides)}: "
+            f"set bbox_head.anchor_generator.strides={features[:levels]}, or change neck.start_level"
+        )
+
+
+def check_landmarks(config: Config) -> None:
+    """Checks that a model with landmarks is trained on annotations with landmarks; reads the annotation files.
+
+    Raises:
+        ModelError: The landmarks have no loss.
+        TrainingError: The annotations have no landmarks, or the pipeline does not load them.
+        AnnotationError: An annotation file is missing or malformed.
+    """
+    head = config.model.get("bbox_head", {})
+    if head.get("type") != "SCRFDHead" or not head.get("with_landmarks", False):
+        return
+    if not head.get("loss_landmarks"):
+        raise ModelError(
+            "bbox_head.with_landmarks=True, but bbox_head.loss_landmarks is not set, so landmarks would not be "
+            "learned: add loss_landmarks=dict(type='SmoothL1Loss', beta=1 / 9, loss_weight=0.1)"
+        )
+    entries = walk_datasets(config.train_dataloader.dataset)
+    datasets = [entry for entry in entries if entry.get("type") == "WiderFaceDataset"]
+    for dataset in datasets:
+        for step in dataset.get("pipeline", ()):
+            if step["type"] == "LoadFaceAnnotations" and not step.get("with_keypoints", True):
+                raise TrainingError(
+                    "bbox_head.with_landmarks=True, but the training pipeline has LoadFaceAnnotations with "
+                    "with_keypoints=False, so no landmarks are loaded: set it to True"
+                )
+    files = [os.path.join(dataset.get("data_root") or "", dataset.ann_file) for dataset in datasets]
+    if files and not any(map(_has_landmarks, files)):
+        raise TrainingError(
+            f"bbox_head.with_landmarks=True, but {' and '.join(files)} has no landmarks: set "
+            "train_dataloader.dataset.ann_file to a file with five landmarks per face (retinaface_gt/train/label.txt; "
+            "docs/datasets.md says where it comes from), or bbox_head.with_landmarks=False"
+        )
+
+
+def _has_landmarks(path: str) -> bool:
+    weights = (annotation.landmark_weights for annotation in read_annotations(path))
+    return any(weight is not None and weight.any() for weight in weights)

@@ -1,0 +1,130 @@
+"""Changes that the tools make to a loaded config: data folder, input size, precision, learning rate, views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from facedet_mm.errors import ModelError, TrainingError
+
+_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+
+
+def move_data(config: Config, root: str) -> None:
+    """Makes all datasets and metrics of a config read from another folder.
+
+    Args:
+        config: Config to change: ``data_root`` of each dataset, and every path below one of these folders.
+        root: New folder, instead of each ``data_root``.
+    """
+    loaders = [config[name] for name in _LOADERS if config.get(name)]
+    roots = {entry.get("data_root") for loader in loaders for entry in walk_datasets(loader.dataset)} - {None, ""}
+    old = sorted((folder.rstrip("/") + "/" for folder in roots), key=len, reverse=True)
+    new = root.rstrip("/") + "/"
+
+    def move(value: Any) -> Any:
+        if isinstance(value, dict):
+            for key, entry in value.items():
+                value[key] = move(entry)
+        elif isinstance(value, (list, tuple)):
+            return type(value)(move(entry) for entry in value)
+        elif isinstance(value, str):
+            for folder in old:
+                if f"{value}/".startswith(folder):
+                    return new + value[len(folder) :]
+        return value
+
+    move(config._cfg_dict)
+
+
+def walk_datasets(dataset: Any) -> Iterator[Any]:
+    """Yields a dataset entry of a config and all entries that it wraps or joins."""
+    yield dataset
+    for inner in [dataset.get("dataset"), *dataset.get("datasets", ())]:
+        if inner:
+            yield from walk_datasets(inner)
+
+
+def set_input_size(config: Config, size: str | int) -> None:
+    """Changes the input size for training, validation and testing.
+
+    Args:
+        config: Config to change: the crops of its training pipeline, the resizing of its test pipelines, and the
+            padding of its ``data_preprocessor``.
+        size: Side of the square input in pixels, a multiple of 32.
+
+    Raises:
+        ModelError: The size is not a multiple of 32, or a pipeline has no step whose size could be changed.
+    """
+    side = _parse_side(size)
+    for crop in _find_steps(config, "train_dataloader", "RandomSquareCrop"):
+        crop.size = side
+    for loader in ("val_dataloader", "test_dataloader"):
+        for resize in _find_steps(config, loader, "KeepRatioResize"):
+            resize.scale = (side, side)
+    config.model.data_preprocessor.test_size = side
+
+
+def set_test_size(config: Config, size: str | int) -> None:
+    """Changes the input size for testing only.
+
+    Args:
+        config: Config to change: the resizing of its test pipeline and the padding of its ``data_preprocessor``.
+        size: Side of the square input in pixels, a multiple of 32, or ``'original'`` for images that are not resized.
+
+    Raises:
+        ModelError: The size is neither ``'original'`` nor a multiple of 32, or the pipeline has no resizing step.
+    """
+    side = None if size == "original" else _parse_side(size)
+    for resize in _find_steps(config, "test_dataloader", "KeepRatioResize"):
+        if side is None:
+            resize.pop("scale", None)
+            resize.scale_factor = 1.0
+        else:
+            resize.scale = (side, side)
+    config.model.data_preprocessor.test_size = side or 32
+
+
+def use_amp(config: Config) -> None:
+    """Turns on automatic mixed precision."""
+    config.optim_wrapper.type = "AmpOptimWrapper"
+    config.optim_wrapper.setdefault("loss_scale", "dynamic")
+
+
+def scale_learning_rate(config: Config) -> None:
+    """Turns on linear scaling of the learning rate with the total batch size.
+
+    Raises:
+        TrainingError: The config does not say for which total batch size its learning rate is meant.
+    """
+    if "base_batch_size" not in config.get("auto_scale_lr", {}):
+        raise TrainingError("--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config")
+    config.auto_scale_lr.enable = True
+
+
+def use_tta(config: Config) -> None:
+    """Turns on test-time augmentation: several views of each image are merged.
+
+    Raises:
+        ModelError: The config does not define the views.
+    """
+    if "tta_pipeline" not in config or "tta_model" not in config:
+        raise ModelError(f"{config.filename}: --tta needs tta_pipeline and tta_model in the config")
+    config.model.data_preprocessor.test_size = 32
+    config.model = ConfigDict(**config.tta_model, module=config.model)
+    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+
+
+def _parse_side(size: str | int) -> int:
+    if not str(size).isdigit() or int(size) == 0 or int(size) % 32:
+        raise ModelError(f"--size must be 'original' (for testing) or a multiple of 32, not {size}")
+    return int(size)
+
+
+def _find_steps(config: Config, loader: str, step_type: str) -> list[Any]:
+    steps = [step for step in config[loader].dataset.pipeline if step["type"] == step_type]
+    if not steps:
+        raise ModelError(f"{config.filename}: the pipeline of {loader} has no {step_type} whose size could be changed")
+    return steps
