@@ -10,13 +10,13 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
 from facedet_mm.errors import TrainingError
+from facedet_mm.report.logs import final_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = {path.stem: path for path in sorted((ROOT / "configs" / "ablation").glob("*.py"))}
@@ -53,7 +53,7 @@ def main() -> int:
 
 def run(config: Path, work_dir: Path, args: argparse.Namespace) -> dict[str, float]:
     """Trains and evaluates one config; gives its last AP."""
-    if result := last_result(work_dir, args.epochs):
+    if result := final_metrics(work_dir, args.epochs):
         return result
     epochs = args.epochs
     options = [
@@ -65,20 +65,10 @@ def run(config: Path, work_dir: Path, args: argparse.Namespace) -> dict[str, flo
     print(f"{config.stem}: training {epochs} epochs in {work_dir}", flush=True)
     command = [sys.executable, ROOT / "tools" / "train.py", config, "--work-dir", work_dir, "--resume"]
     done = subprocess.run([*command, "--cfg-options", *options], check=False)
-    result = last_result(work_dir, epochs)
+    result = final_metrics(work_dir, epochs)
     if done.returncode or result is None:
         raise TrainingError(f"the run of {config.stem} failed, see above and {work_dir}")
     return result
-
-
-def last_result(work_dir: Path, epochs: int) -> dict[str, float] | None:
-    """AP after the last epoch of a finished run, ``None`` where there is none."""
-    for log in sorted(work_dir.glob("*/vis_data/scalars.json"), reverse=True):
-        for line in reversed(log.read_text().splitlines()):
-            row = json.loads(line)
-            if "wider_face/hard" in row and row.get("step") == epochs:
-                return row
-    return None
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ def render(report: Report, out: Path) -> str:
 
     Example:
         >>> from facedet_mm.report.results import Options
-        >>> from facedet_mm.report.runs import Run, RunLog
+        >>> from facedet_mm.report.logs import RunLog
+        >>> from facedet_mm.report.runs import Run
         >>> run = Run("<b>", Path("b"), RunLog([{"step": 50, "epoch": 1, "loss": 2.0}]), None, [])
         >>> page = render(Report.of([run], None, None, Options()), Path("b.html"))
         >>> page[:15], "&lt;b&gt;" in page, "<b>" in page

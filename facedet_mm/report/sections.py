@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from facedet_mm.report.charts import POINTS, Bars, Series, bar_chart, line_chart, thin
+from facedet_mm.report.logs import RunLog
 from facedet_mm.report.parts import grid, note, section, table
 from facedet_mm.report.results import COUNTED, Report, Scored, groupings
-from facedet_mm.report.runs import RunLog
 
 __all__ = ["curves", "recall", "speed", "training"]
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from facedet_mm.report.logs import RunLog
 from facedet_mm.report.parts import note, section, swatch, warning
 from facedet_mm.report.results import COUNTED, Report, Scored
-from facedet_mm.report.runs import RunLog
 
 __all__ = ["summary"]
 

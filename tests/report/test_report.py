@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -25,6 +26,7 @@ from facedet_mm.datasets.attributes import ATTRIBUTE_LABELS, read_annotated_face
 from facedet_mm.errors import AnnotationError
 from facedet_mm.evaluation.analysis import OperatingPoint, false_alarms, match_detections
 from facedet_mm.report.charts import Series, line_chart, thin, ticks
+from facedet_mm.report.logs import final_metrics, read_rows
 from facedet_mm.report.parts import COLORS, run_class
 from facedet_mm.report.runs import find_runs
 
@@ -368,7 +370,10 @@ def test_a_run_that_counts_iterations_puts_all_on_the_axis_of_iterations(tmp_pat
     assert rows[-1] == ["50", "50", "–"]
 
 
-@pytest.mark.parametrize("broken", ['{"loss": 1.0, "step"', "[1]", '{"loss": 1.0}', '{"step": true}', "2"])
+@pytest.mark.parametrize(
+    "broken",
+    ['{"loss": 1.0, "step"\n', "[1]", '{"loss": 1.0}', '{"step": true}', '{"step": NaN}', "2", "\xff", "[" * 9999],
+)
 def test_a_broken_line_of_a_log_is_named(tmp_path: Path, capsys: Any, broken: str) -> None:
     write_log(tmp_path / "1", training_rows(1))
     with (tmp_path / "1/vis_data/scalars.json").open("a") as file:
@@ -377,6 +382,39 @@ def test_a_broken_line_of_a_log_is_named(tmp_path: Path, capsys: Any, broken: st
     error = capsys.readouterr().err
     assert "scalars.json, line 4: expected a JSON object with a number 'step'" in error
     assert not (tmp_path / "r.html").exists()
+
+
+def test_a_last_line_that_was_cut_off_is_left_out_and_numbers_of_any_kind_are_read(tmp_path: Path) -> None:
+    log = tmp_path / "scalars.json"
+    text = '{"step": 1, "loss": NaN, "lr": -Infinity, "note": "é", "ok": true}\n\r\n{"step": 2.0, "loss": 1e999}\n'
+    whole = text + '{"step": 3, "loss": 0.5, "note": "é"}'
+    log.write_bytes(whole.encode())
+    assert read_rows(log)[2] == {"step": 3, "loss": 0.5}
+    for end in range(len(text.encode()), len(whole.encode())):
+        log.write_bytes(whole.encode()[:end])
+        first, second = read_rows(log)
+        assert math.isnan(first.pop("loss"))
+        assert first == {"step": 1, "lr": -math.inf}
+        assert second == {"step": 2.0, "loss": math.inf}
+    log.write_text(f"{text}{{\n{text}")
+    with pytest.raises(AnnotationError, match=r"scalars\.json, line 4: expected a JSON object"):
+        read_rows(log)
+
+
+def test_the_final_metrics_are_those_of_the_newest_session_that_finished(tmp_path: Path) -> None:
+    assert final_metrics(tmp_path, 4) is None
+    write_log(tmp_path / "20250101_000000", [*training_rows(4), {"step": 4, "loss": 1}])
+    write_log(tmp_path / "20250102_000000", [{"step": 4, "loss": 1, "lr": 1}, {"step": 3, "wider_face/hard": 0.75}])
+    with (tmp_path / "20250102_000000" / "vis_data" / "scalars.json").open("a") as file:
+        file.write('{"step": 4, "wider_face/hard": 0.')
+    assert final_metrics(tmp_path, 4) == {
+        "wider_face/easy": 0.4,
+        "wider_face/medium": 4 / 11,
+        "wider_face/hard": 4 / 12,
+    }
+    write_log(tmp_path / "20250103_000000", [{"step": 4, "wider_face/hard": 0.25, "time": 2}])
+    assert final_metrics(tmp_path, 4) == {"wider_face/hard": 0.25}
+    assert final_metrics(tmp_path, 5) is None
 
 
 def test_names_are_as_short_as_tells_runs_apart(tmp_path: Path) -> None:
@@ -611,7 +649,7 @@ def test_predictions_beside_a_log_are_left_alone_without_annotations(sample: Sim
         (["cut", "--annotations", "ground_truth"], "--allow-missing"),
         (["first", "--annotations", "faces.txt", "--attributes", "nowhere"], "nowhere"),
         (["bench"], "bench.json: not what facedet bench --json writes"),
-        (["binary.json"], "binary.json: cannot be read as a log"),
+        (["binary.json"], "binary.json, line 1: expected a JSON object"),
         (["first", "--annotations", "ground_truth", "--out", "images"], "cannot write images"),
     ],
 )
