@@ -6,7 +6,6 @@ import base64
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -134,17 +133,3 @@ def _start(low: float, high: float, side: int, end: int) -> int:
     start = (low + high - side) / 2
     moved = min(max(start, 0.0), max(end - side, 0.0)) if side <= end else (end - side) / 2
     return round(min(max(moved, high - side), low))
-
-
-def link(path: Path, page: Path) -> str:
-    """Where ``path`` is, seen from the folder of ``page``; percent-encoded.
-
-    Example:
-        >>> link(Path("/data/a b.jpg"), Path("/out/report.html"))
-        '../data/a%20b.jpg'
-    """
-    try:
-        relative = os.path.relpath(path.resolve(), page.resolve().parent)
-    except ValueError:  # another drive
-        return path.resolve().as_uri()
-    return quote(Path(relative).as_posix())
