@@ -45,7 +45,7 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "lines.linewidth": 2,
+    "lines.linewidth": 1.5,
     "lines.scale_dashes": False,
     "legend.frameon": False,
     "path.simplify": False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -473,6 +474,18 @@ def test_a_mistake_is_named_and_leaves_no_page(
     assert complaint in error
     assert error.count("\n") == 1
     assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_a_missing_package_is_named_before_any_work(
+    sample: SimpleNamespace, monkeypatch: Any, capsys: Any, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["report", str(sample.predictions), "--out", str(sample.tmp / "r.html")]) == 1
+    error = capsys.readouterr().err
+    assert "the report needs jinja2 and matplotlib: pip install 'facedet-mm[plot]'" in error
+    assert package in error
+    assert not (sample.tmp / "r.html").exists()
 
 
 def test_a_page_that_cannot_be_made_leaves_the_old_one(sample: SimpleNamespace) -> None:
