@@ -11,7 +11,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from facedet_mm.cli import guard
 from facedet_mm.errors import TrainingError
+from facedet_mm.report.logs import final_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = ROOT / "configs" / "scrfd_2.5g.py"
@@ -102,25 +102,15 @@ def schedule_options(epochs: int) -> list[str]:
 
 def train_study(study: Study, work_dir: Path, epochs: int, options: list[str]) -> dict[str, float]:
     """Trains and evaluates one study unless its run is finished, and returns its last AP."""
-    if result := last_result(work_dir, epochs):
+    if result := final_metrics(work_dir, epochs):
         return result
     print(f"{work_dir.name}: training {epochs} epochs in {work_dir}", flush=True)
     command = [sys.executable, ROOT / "tools" / "train.py", study.config, "--work-dir", work_dir, "--resume"]
     done = subprocess.run([*command, *study.arguments, "--cfg-options", *options], check=False)
-    result = last_result(work_dir, epochs)
+    result = final_metrics(work_dir, epochs)
     if done.returncode or result is None:
         raise TrainingError(f"the run {work_dir.name} failed, see the log above and in {work_dir}")
     return result
-
-
-def last_result(work_dir: Path, epochs: int) -> dict[str, float] | None:
-    """Returns the AP after the last epoch of a finished run, or ``None`` if there is no such run."""
-    for log in sorted(work_dir.glob("*/vis_data/scalars.json"), reverse=True):
-        for line in reversed(log.read_text().splitlines()):
-            row = json.loads(line)
-            if "wider_face/hard" in row and row.get("step") == epochs:
-                return row
-    return None
 
 
 if __name__ == "__main__":

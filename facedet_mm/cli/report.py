@@ -10,7 +10,7 @@ from facedet_mm.cli.arguments import non_negative, positive
 from facedet_mm.datasets.attributes import read_annotated_faces
 from facedet_mm.errors import AnnotationError
 from facedet_mm.report.crops import ImageFolder
-from facedet_mm.report.page import render
+from facedet_mm.report.page import check_packages, render
 from facedet_mm.report.results import Options, Report
 from facedet_mm.report.runs import Run, find_runs
 from facedet_mm.system.files import write_text
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; gives the exit status."""
+    check_packages()
     runs = find_runs(args.runs, args.predictions)
     _check_annotations(args, runs)
     images = ImageFolder(args.images) if args.images else None

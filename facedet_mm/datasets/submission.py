@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facedet_mm.errors import AnnotationError
+from facedet_mm.io.images import IMAGE_SUFFIXES
 from facedet_mm.system.files import write_text
-
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,7 @@ def image_key(path: str) -> str:
     if stem.lower().endswith(".txt"):
         stem = stem[:-4]
     root, dot, suffix = stem.rpartition(".")
-    return root if f"{dot}{suffix}".lower() in _IMAGE_SUFFIXES else stem
+    return root if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else stem
 
 
 def refuse_duplicates(names: Sequence[str], sources: Sequence[str]) -> None:

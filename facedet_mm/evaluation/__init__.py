@@ -1,4 +1,4 @@
-"""The WIDER FACE protocol in NumPy. Imports datasets; benchmark, report, cli and the plugin may import it."""
+"""The WIDER FACE protocol and comparisons of results. Imports datasets and structures; any room above may import it."""
 
 from facedet_mm.evaluation.wider_face import SettingResult, WiderFaceResult, evaluate
 

@@ -192,15 +192,27 @@ def best_faces(
     hitting = []
     best = []
     for start in range(0, max(len(boxes), 1), step):
-        overlaps = _pixel_iou(boxes[start : start + step].astype(np.float64), faces)
+        overlaps = pixel_iou(boxes[start : start + step].astype(np.float64), faces)
         rows = np.flatnonzero(overlaps.max(axis=1) >= iou_thr)
         hitting.append(rows + start)
         best.append(overlaps[rows].argmax(axis=1))
     return np.concatenate(hitting), np.concatenate(best)
 
 
-def _pixel_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(A, B) IoU of boxes whose right and lower edges are part of them; 0 for boxes turned inside out."""
+def pixel_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the IoU of every pair of boxes, whose right and lower edges are part of them.
+
+    Args:
+        a: (A, 4) float64, x1 y1 x2 y2 in pixels.
+        b: (B, 4) float64.
+
+    Returns:
+        (A, B) float64; 0 for boxes that end before they begin.
+
+    Example:
+        >>> pixel_iou(np.array([[0.0, 0, 9, 9]]), np.array([[0.0, 0, 9, 4], [10, 0, 19, 9]])).tolist()
+        [[0.5, 0.0]]
+    """
     with np.errstate(over="ignore"):
         intersection = _shared_side(a, b, 0)
         intersection *= _shared_side(a, b, 1)

@@ -14,6 +14,14 @@ from numpy.typing import NDArray
 from facedet_mm.errors import ImageError
 from facedet_mm.system.files import write_bytes
 
+IMAGE_SUFFIXES = frozenset(
+    (
+        ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
+        ".ppm", ".tif", ".tiff", ".webp",
+    )
+)  # fmt: skip
+"""Lower-case suffixes of the files that count as images."""
+
 _FORMATS = {
     b"\xff\xd8": "JPEG",
     b"\x89PNG": "PNG",

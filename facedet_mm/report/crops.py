@@ -6,20 +6,18 @@ import base64
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.errors import ImageError
-from facedet_mm.io.images import read_image
+from facedet_mm.io.images import IMAGE_SUFFIXES, read_image
 
 __all__ = ["Crop", "ImageFolder"]
 
 Box = tuple[float, float, float, float]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _CONTEXT = 3.0
 """Side of a crop, in longer sides of the box; less, down to the next one, where the image is too small."""
 _LEAST_CONTEXT = 1.2
@@ -77,8 +75,9 @@ class ImageFolder:
             self.folder = self.folder / "images"
 
     def path(self, key: str) -> Path | None:
-        """The file of an image; ``None`` if there is none."""
-        return next((path for suffix in SUFFIXES if (path := self.folder / f"{key}{suffix}").is_file()), None)
+        """Returns the file of an image, or ``None`` if there is none."""
+        files = (self.folder / f"{key}{suffix}" for suffix in sorted(IMAGE_SUFFIXES))
+        return next((file for file in files if file.is_file()), None)
 
     def cut(self, wanted: dict[str, list[Box]]) -> dict[str, list[Crop]]:
         """A crop around each box; images that are missing or damaged are left out.
@@ -134,17 +133,3 @@ def _start(low: float, high: float, side: int, end: int) -> int:
     start = (low + high - side) / 2
     moved = min(max(start, 0.0), max(end - side, 0.0)) if side <= end else (end - side) / 2
     return round(min(max(moved, high - side), low))
-
-
-def link(path: Path, page: Path) -> str:
-    """Where ``path`` is, seen from the folder of ``page``; percent-encoded.
-
-    Example:
-        >>> link(Path("/data/a b.jpg"), Path("/out/report.html"))
-        '../data/a%20b.jpg'
-    """
-    try:
-        relative = os.path.relpath(path.resolve(), page.resolve().parent)
-    except ValueError:  # another drive
-        return path.resolve().as_uri()
-    return quote(Path(relative).as_posix())

@@ -1,90 +1,110 @@
-"""The parts of the page with crops."""
+"""The parts of the page with crops, as values for the template."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
-from facedet_mm.report.crops import Box, Crop, link
-from facedet_mm.report.parts import grid, note, section, swatch, warning
 from facedet_mm.report.results import Report
 from facedet_mm.report.shots import Shot
 
-__all__ = ["alarms", "misses"]
+__all__ = ["Figure", "Gallery", "galleries", "link"]
 
 
-def misses(report: Report, out: Path) -> str:
-    """The worst misses of each run; ``out`` is where the page will be.
+@dataclass(frozen=True)
+class Figure:
+    """A miss or a false alarm with its text.
+
+    Attributes:
+        shot: The box and what lies around it.
+        text: What is known about it, in words.
+        address: Link from the page to the image; empty without one.
+    """
+
+    shot: Shot
+    text: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The misses or the false alarms of all runs.
+
+    Attributes:
+        kind: ``misses`` or ``alarms``.
+        runs: Number, name and figures of each run with predictions.
+        warning: What the reader must know; empty for nothing.
+    """
+
+    kind: str
+    runs: Sequence[tuple[int, str, Sequence[Figure]]]
+    warning: str
+
+
+def galleries(report: Report, out: Path) -> list[Gallery]:
+    """Returns the worst misses and the most confident false alarms.
+
+    Args:
+        report: The runs and their outcomes.
+        out: Path of the page, from which links lead to the images.
 
     Example:
         >>> from facedet_mm.report.results import Options
-        >>> misses(Report([], [], None, None, Options()), Path("report.html"))
-        ''
+        >>> galleries(Report([], [], None, None, Options()), Path("report.html"))
+        []
     """
-    shots = [(i, name, scored.misses) for i, name, scored in report.outcomes()]
-    legend = (
-        f"Faces that no detection finds with a score of at least {report.options.score_thr:g}: those that count as "
-        'easy first, then the tallest. <span class="key"></span> the missed face, <span class="key around"></span> '
-        "detections around it."
-    )
-    return _galleries("Worst misses", legend, shots, report, out)
-
-
-def alarms(report: Report, out: Path) -> str:
-    """The most confident false alarms of each run; ``out`` is where the page will be.
-
-    Example:
-        >>> from facedet_mm.report.results import Options
-        >>> alarms(Report([], [], None, None, Options()), Path("report.html"))
-        ''
-    """
-    shots = [(i, name, scored.alarms) for i, name, scored in report.outcomes()]
-    legend = (
-        "Detections that overlap no annotated face enough; some are faces that nobody annotated. "
-        '<span class="key"></span> the false alarm, <span class="key around"></span> annotated faces.'
-    )
-    return _galleries("Most confident false alarms", legend, shots, report, out)
-
-
-def _galleries(title: str, legend: str, galleries: list[tuple[int, str, list[Shot]]], report: Report, out: Path) -> str:
-    if not galleries:
-        return ""
-    drawn = [
-        f'<div><h3>{swatch(run)}{escape(name)}</h3><div class="shots">'
-        f"{''.join(_figure(run, shot, report, out) for shot in shots) or note('None.')}</div></div>"
-        for run, name, shots in galleries
+    outcomes = report.outcomes()
+    if not outcomes:
+        return []
+    return [
+        _gallery("misses", [(run, name, scored.misses) for run, name, scored in outcomes], report, out),
+        _gallery("alarms", [(run, name, scored.alarms) for run, name, scored in outcomes], report, out),
     ]
-    remark = _remark(report, [shot for _, _, shots in galleries for shot in shots])
-    return section(title, f'<p class="note">{legend}</p>', remark, grid(drawn))
 
 
-def _remark(report: Report, shots: Sequence[Shot]) -> str:
+def link(path: Path, page: Path) -> str:
+    """Returns the percent-encoded link from a page to a file.
+
+    Example:
+        >>> link(Path("/data/a b.jpg"), Path("/out/report.html"))
+        '../data/a%20b.jpg'
+    """
+    try:
+        relative = os.path.relpath(path.resolve(), page.resolve().parent)
+    except ValueError:  # another drive
+        return path.resolve().as_uri()
+    return quote(Path(relative).as_posix())
+
+
+def _gallery(kind: str, runs: Sequence[tuple[int, str, Sequence[Shot]]], report: Report, out: Path) -> Gallery:
+    figures = [(run, name, [_figure(run, shot, report, out) for shot in shots]) for run, name, shots in runs]
+    return Gallery(kind, figures, _warning(report, [shot for _, _, shots in runs for shot in shots]))
+
+
+def _warning(report: Report, shots: Sequence[Shot]) -> str:
     if report.images is None:
-        return warning("Without --images there are no crops.")
+        return "Without --images there are no crops."
     lacking = sorted({shot.key for shot in shots if shot.crop is None})
     if not lacking:
         return ""
-    return warning(
-        f"{len(lacking)} images are missing or damaged in {report.images.folder} (first {lacking[0]}), so their "
+    return (
+        f"{len(lacking)} images are missing or damaged in {report.images.folder} (the first is {lacking[0]}), so their "
         "crops are left out."
     )
 
 
-def _figure(run: int, shot: Shot, report: Report, out: Path) -> str:
-    image = '<span class="none">no image</span>' if shot.crop is None else _image(shot, shot.crop)
-    name = f'<span title="{escape(shot.key)}">{escape(shot.key.rpartition("/")[2])}</span>'
+def _figure(run: int, shot: Shot, report: Report, out: Path) -> Figure:
     path = None if report.images is None or shot.crop is None else report.images.path(shot.key)
-    if path is not None:
-        address = escape(link(path, out))
-        image, name = f'<a href="{address}">{image}</a>', f'<a href="{address}">{name}</a>'
     text = ". ".join(filter(None, [shot.text, _finders(run, shot, report)]))
-    return f"<figure>{image}<figcaption>{escape(text)}.<br>{name}</figcaption></figure>"
+    return Figure(shot, f"{text}.", "" if path is None else link(path, out))
 
 
 def _finders(run: int, shot: Shot, report: Report) -> str:
-    """With which score the run, and the others, find a missed face after all."""
+    """Returns the scores with which the run and the others find a missed face at a lower threshold."""
     if shot.face is None:
         return ""
     scores = {i: float(scored.found_scores[shot.face]) for i, _, scored in report.outcomes()}
@@ -93,22 +113,3 @@ def _finders(run: int, shot: Shot, report: Report) -> str:
     for i, score in scores.items():
         parts.append(f"{report.runs[i].name}: {score:.3f}" if math.isfinite(score) else f"{report.runs[i].name}: not")
     return "; ".join(parts)
-
-
-def _image(shot: Shot, crop: Crop) -> str:
-    x1, y1, x2, y2 = crop.window
-    place = f'x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" height="{y2 - y1:g}"'
-    boxes = "".join(
-        f"<g><title>{escape(mark.text)}</title>{_rect('shade', mark.box)}{_rect(f'box {mark.kind}', mark.box)}</g>"
-        for mark in (*shot.around, shot.mark)
-    )
-    return (
-        f'<svg class="image" role="img" viewBox="{x1:g} {y1:g} {x2 - x1:g} {y2 - y1:g}" '
-        f'aria-label="{escape(f"{shot.mark.text} in {shot.key}")}"><image {place} href="{crop.uri}"/>{boxes}</svg>'
-    )
-
-
-def _rect(classes: str, box: Box) -> str:
-    x1, y1, x2, y2 = box
-    width, height = max(x2 - x1, 0), max(y2 - y1, 0)
-    return f'<rect class="{classes}" x="{x1:.1f}" y="{y1:.1f}" width="{width:.1f}" height="{height:.1f}"/>'

@@ -1,4 +1,4 @@
-"""The figures of the corruption benchmark as an image; needs matplotlib."""
+"""The results of the corruption benchmark as a heat map; needs matplotlib."""
 
 from __future__ import annotations
 
@@ -9,28 +9,24 @@ import numpy as np
 from facedet_mm.benchmark.robustness import CLEAN, Cell, Results
 from facedet_mm.datasets.ground_truth import SETTINGS
 from facedet_mm.imaging.corruptions import SEVERITIES
-from facedet_mm.report.plots import check_plot
-from facedet_mm.system.files import atomic_path
+from facedet_mm.report.plots import check_plot, new_figure, save_figure
 
 _LEAST_SPAN = 10.0
-"""Points of AP that the darkest color stands for at least, so that noise does not look like a loss."""
+"""Smallest loss of AP, in points, that has the darkest color, so that noise does not look like a loss."""
 
 
 def plot_heat_map(results: Results, path: str | os.PathLike[str]) -> None:
-    """Draws a table for each setting, severities to the right: numbers are AP in percent, colors what was lost.
+    """Draws one table per setting, severities to the right: numbers are AP in percent, colors the loss of AP.
 
     Args:
-        results: with the clean cell.
-        path: a .png, .pdf or .svg file; written atomically.
+        results: Results that include those on clean images.
+        path: A .png, .pdf or .svg file; written atomically.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
-        FaceDetError: the suffix is none of .png, .pdf, .svg, or the file can't be written.
+        FaceDetError: The suffix is none of .png, .pdf, .svg, or the file can't be written.
     """
     check_plot(path)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     cells = [cell for cell in results.cells if cell.severity]
     rows = list(dict.fromkeys(cell.row for cell in cells))
     clean = results.ap[Cell(CLEAN)]
@@ -40,8 +36,7 @@ def plot_heat_map(results: Results, path: str | os.PathLike[str]) -> None:
     lost = 100 * np.array([clean[setting] for setting in SETTINGS])[:, None, None] - ap
     span = max(_LEAST_SPAN, np.nanmax(lost, initial=0.0))
 
-    figure = Figure(figsize=(9, 1.4 + 0.4 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 1.4 + 0.4 * len(rows))
     panels = figure.subplots(1, len(SETTINGS), sharey=True)
     for axes, setting, values, colors in zip(panels, SETTINGS, ap, lost, strict=True):
         image = axes.imshow(colors, cmap="Reds", vmin=0, vmax=span, aspect="auto")
@@ -54,5 +49,4 @@ def plot_heat_map(results: Results, path: str | os.PathLike[str]) -> None:
                 color = "white" if colors[y, x] > 0.6 * span else "black"
                 axes.text(x, y, f"{value:.1f}", ha="center", va="center", color=color)
     figure.colorbar(image, ax=panels, label="AP lost, points")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    save_figure(figure, path)

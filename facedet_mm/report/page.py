@@ -2,63 +2,76 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facedet_mm import __version__
-from facedet_mm.report import galleries, sections
-from facedet_mm.report.parts import swatch
-from facedet_mm.report.results import Report
-from facedet_mm.report.summary import summary
+from facedet_mm.system.dependencies import missing_dependency
 
-__all__ = ["render"]
+if TYPE_CHECKING:
+    from facedet_mm.report.results import Report
 
-_STYLE = Path(__file__).with_name("page.css")
+__all__ = ["check_packages", "render"]
+
+
+def check_packages() -> None:
+    """Checks before any work that the packages that make the page are installed.
+
+    Raises:
+        MissingDependencyError: jinja2 or matplotlib is not installed.
+    """
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise missing_dependency("the report needs jinja2 and matplotlib", "plot", error) from error
 
 
 def render(report: Report, out: Path) -> str:
-    """The page as HTML.
+    """Returns the page as HTML.
 
     Args:
-        report: what it shows.
-        out: where it will be, so that links to the images lead there.
+        report: The runs and their outcomes.
+        out: Path of the page, from which links lead to the images.
+
+    Raises:
+        MissingDependencyError: jinja2 or matplotlib is not installed.
 
     Example:
-        >>> from facedet_mm.report.results import Options
-        >>> from facedet_mm.report.runs import Run, RunLog
+        >>> from facedet_mm.report.logs import RunLog
+        >>> from facedet_mm.report.results import Options, Report
+        >>> from facedet_mm.report.runs import Run
         >>> run = Run("<b>", Path("b"), RunLog([{"step": 50, "epoch": 1, "loss": 2.0}]), None, [])
         >>> page = render(Report.of([run], None, None, Options()), Path("b.html"))
         >>> page[:15], "&lt;b&gt;" in page, "<b>" in page
         ('<!doctype html>', True, False)
     """
-    title = "Report: " + ", ".join(run.name for run in report.runs)
-    legend = "".join(f"<li>{swatch(i)}{escape(run.name)}</li>" for i, run in enumerate(report.runs))
-    parts = [
-        summary(report),
-        sections.training(report),
-        sections.curves(report),
-        sections.recall(report),
-        galleries.misses(report, out),
-        galleries.alarms(report, out),
-        sections.speed(report),
-    ]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{escape(title)}</title>
-<style>
-{_STYLE.read_text(encoding="utf-8")}</style>
-</head>
-<body>
-<h1>{escape(title)}</h1>
-<p class="note">Made by facedet-mm {escape(__version__)}.</p>
-<ul class="legend" aria-label="runs and their colors">{legend}</ul>
-<main>
-{"".join(parts)}
-</main>
-</body>
-</html>
-"""
+    check_packages()
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from facedet_mm.report import sections
+    from facedet_mm.report.figures import run_style
+    from facedet_mm.report.galleries import galleries
+    from facedet_mm.report.summary import summarize
+
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    charts = (sections.training(report), sections.precision_recall(report), sections.recall(report))
+    page = environment.get_template("page.html").render(
+        version=__version__,
+        css=(folder / "page.css").read_text(encoding="utf-8"),
+        score_thr=report.options.score_thr,
+        runs=[run.name for run in report.runs],
+        run_style=run_style,
+        summary=summarize(report),
+        charts=[section for section in charts if section],
+        galleries=galleries(report, out),
+        speed=sections.speed(report),
+    )
+    return page.encode("utf-8", "replace").decode()  # a file name may hold bytes that are not text

@@ -14,7 +14,8 @@ from facedet_mm.evaluation import WiderFaceResult, evaluate
 from facedet_mm.evaluation.analysis import OperatingPoint, match_detections, recall_by_group
 from facedet_mm.evaluation.wider_face import SIZE_EDGES
 from facedet_mm.report.crops import ImageFolder
-from facedet_mm.report.runs import Run, RunLog
+from facedet_mm.report.logs import RunLog
+from facedet_mm.report.runs import Run
 from facedet_mm.report.shots import Scene, Shot
 
 __all__ = ["Grouping", "Options", "Report", "Scored", "groupings", "score_run"]

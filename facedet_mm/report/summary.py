@@ -1,82 +1,99 @@
-"""The first part of the page: each run a column, the best of each row in bold."""
+"""The summary of the page: a column for each run, the best value of each row in bold."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from html import escape
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from facedet_mm.report.parts import note, section, swatch, warning
+from facedet_mm.report.logs import RunLog
 from facedet_mm.report.results import COUNTED, Report, Scored
-from facedet_mm.report.runs import RunLog
 
-__all__ = ["summary"]
+__all__ = ["Cell", "Summary", "summarize"]
 
 
-class _Figure(NamedTuple):
+class Cell(NamedTuple):
+    """A cell of the summary: its text and whether it is the best of its row."""
+
+    text: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The main numbers, and what a reader must know about them.
+
+    Attributes:
+        rows: Name of each row → its cells, one per run.
+        notes: Paragraphs that explain.
+        warnings: Paragraphs that stand out.
+    """
+
+    rows: dict[str, list[Cell]]
+    notes: Sequence[str]
+    warnings: Sequence[str]
+
+
+class _Number(NamedTuple):
     value: float
     text: str
     best: str = ""
-    """``max`` or ``min``; neither is better where it is empty."""
+    """``max`` or ``min``; empty when neither is better."""
 
 
-def summary(report: Report) -> str:
-    """The section with the main figures, and what must be known to read them.
+def summarize(report: Report) -> Summary:
+    """Returns the main numbers of each run.
 
     Example:
         >>> from facedet_mm.report.results import Options
-        >>> "<h2>Summary</h2>" in summary(Report([], [], None, None, Options()))
-        True
+        >>> summarize(Report([], [], None, None, Options())).rows
+        {}
     """
     columns = [
         {**_outcome(report, scored), **_training(run.log)}
         for run, scored in zip(report.runs, report.scored, strict=True)
     ]
     names = dict.fromkeys(name for column in columns for name in column)
-    heads = "".join(f'<th scope="col">{swatch(i)}{escape(run.name)}</th>' for i, run in enumerate(report.runs))
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(_cells([column.get(name) for column in columns]))}</tr>'
-        for name in names
-    )
-    figures = f'<div class="scroll"><table><thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-    return section("Summary", figures, *_remarks(report))
+    rows = {name: list(_cells([column.get(name) for column in columns])) for name in names}
+    return Summary(rows, list(_notes(report)), list(_warnings(report)))
 
 
-def _outcome(report: Report, scored: Scored | None) -> dict[str, _Figure]:
+def _outcome(report: Report, scored: Scored | None) -> dict[str, _Number]:
     if scored is None or report.faces is None:
         return {}
     at = f"at score {report.options.score_thr:g}"
     kind = "" if report.faces.official else ", by height"
     point = scored.point
     return {
-        **{f"AP {name}{kind} (%)": _Figure(100 * ap, "{:.2f}", "max") for name, ap in scored.wider.ap.items()},
-        f"recall, {COUNTED} faces, {at} (%)": _Figure(100 * point.recall, "{:.1f}", "max"),
-        f"precision, {at} (%)": _Figure(100 * point.precision, "{:.1f}", "max"),
-        f"false alarms, {at}": _Figure(point.false_alarms, "{:,.0f}", "min"),
-        f"second detections of a face, {at}": _Figure(point.duplicates, "{:,.0f}", "min"),
-        "images predicted": _Figure(scored.images, "{:,.0f}"),
+        **{f"AP {name}{kind} (%)": _Number(100 * ap, "{:.2f}", "max") for name, ap in scored.wider.ap.items()},
+        f"recall, {COUNTED} faces, {at} (%)": _Number(100 * point.recall, "{:.1f}", "max"),
+        f"precision, {at} (%)": _Number(100 * point.precision, "{:.1f}", "max"),
+        f"false alarms, {at}": _Number(point.false_alarms, "{:,.0f}", "min"),
+        f"repeated detections of a face, {at}": _Number(point.duplicates, "{:,.0f}", "min"),
+        "images with predictions": _Number(scored.images, "{:,.0f}"),
     }
 
 
-def _training(log: RunLog | None) -> dict[str, _Figure]:
+def _training(log: RunLog | None) -> dict[str, _Number]:
     if log is None:
         return {}
     unit = "epoch" if log.counts_epochs else "iteration"
-    figures = {}
+    numbers = {}
     for setting in ("easy", "medium", "hard"):
         when, ap = _best(log, setting)
-        figures[f"best AP {setting} while training (%)"] = _Figure(ap, "{:.2f}", "max")
-        figures[f"{unit} of that, {setting}"] = _Figure(when, "{:g}")
+        numbers[f"best AP {setting} during training (%)"] = _Number(ap, "{:.2f}", "max")
+        numbers[f"{unit} of the best AP {setting}"] = _Number(when, "{:g}")
     if log.train:
-        figures["last loss"] = _Figure(log.losses("loss")[1][-1], "{:.4g}")
-        figures["iterations"] = _Figure(log.train[-1]["step"], "{:,.0f}")
-    return figures
+        numbers["last loss"] = _Number(log.losses("loss")[1][-1], "{:.4g}")
+        numbers["iterations"] = _Number(log.train[-1]["step"], "{:,.0f}")
+    return numbers
 
 
 def _best(log: RunLog, setting: str) -> tuple[float, float]:
+    """Returns when a setting had its highest AP, and that AP in percent; NaN without any."""
     steps, values = log.ap(setting)
     if not np.isfinite(values).any():
         return math.nan, math.nan
@@ -84,37 +101,42 @@ def _best(log: RunLog, setting: str) -> tuple[float, float]:
     return float(steps[i]), float(values[i])
 
 
-def _cells(figures: list[_Figure | None]) -> Iterator[str]:
-    values = [figure.value for figure in figures if figure is not None and math.isfinite(figure.value)]
-    for figure in figures:
-        if figure is None or not math.isfinite(figure.value):
-            yield "<td>–</td>"
+def _cells(numbers: Sequence[_Number | None]) -> Iterator[Cell]:
+    values = [number.value for number in numbers if number is not None and math.isfinite(number.value)]
+    for number in numbers:
+        if number is None or not math.isfinite(number.value):
+            yield Cell("–", best=False)
             continue
-        best = {"max": max, "min": min}.get(figure.best)
-        mark = ' class="best"' if best and len(values) > 1 and figure.value == best(values) else ""
-        yield f"<td{mark}>{figure.text.format(figure.value)}</td>"
+        best = {"max": max, "min": min}.get(number.best)
+        is_best = best is not None and len(values) > 1 and number.value == best(values)
+        yield Cell(number.text.format(number.value), is_best)
 
 
-def _remarks(report: Report) -> Iterator[str]:
+def _notes(report: Report) -> Iterator[str]:
     if report.faces is not None:
         truth = report.faces.ground_truth
         counts = ", ".join(f"{int(counted.sum()):,} {name}" for name, counted in truth.settings.items())
-        yield note(f"The annotation has {len(truth):,} images; faces that count: {counts}.")
+        yield f"The annotation has {len(truth):,} images; faces that count: {counts}."
+    with_log = {i for i, _, _ in report.logs()}
+    with_outcome = {i for i, _, _ in report.outcomes()}
+    for having, text in (
+        (with_log, "no training log, so there are no curves of loss and AP"),
+        (with_outcome, "no predictions were scored, so there are no recall, misses and false alarms"),
+    ):
+        names = [run.name for i, run in enumerate(report.runs) if i not in having]
+        if names:
+            yield f"{', '.join(names)}: {text}."
+
+
+def _warnings(report: Report) -> Iterator[str]:
     if report.faces is not None and not report.faces.official:
-        yield warning(
-            "The settings are made from the height of the faces (at least 50, 30 and 10 pixels): these are not the "
-            "official figures of WIDER FACE."
+        yield (
+            "The settings are made from the height of the faces (at least 50, 30 and 10 pixels), so these numbers are "
+            "not the official ones of WIDER FACE."
         )
     for _, name, scored in report.outcomes():
         if scored.wider.missing:
-            yield warning(
+            yield (
                 f"{name}: {len(scored.wider.missing):,} images have no predictions; their faces count as missed, "
                 "but are not shown among the misses."
             )
-    with_log = {i for i, _, _ in report.logs()}
-    with_outcome = {i for i, _, _ in report.outcomes()}
-    for lacking, what in ((with_log, "no training log, so no curves of loss and AP"),
-                          (with_outcome, "no predictions scored, so no recall, misses and false alarms")):  # fmt: skip
-        names = [run.name for i, run in enumerate(report.runs) if i not in lacking]
-        if names:
-            yield note(f"{', '.join(names)}: {what}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
@@ -11,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facedet_mm.errors import FaceDetError
-from facedet_mm.plugin.search.steps import METRIC, write_config
+from facedet_mm.plugin.search.steps import write_config
 from facedet_mm.plugin.search.store import Run, SearchStore
+from facedet_mm.report.logs import final_metrics
 from facedet_mm.system.files import write_text
 
 
@@ -85,19 +85,6 @@ def _train(store: SearchStore, run: Run, launch: Launch) -> tuple[dict[str, floa
         lines = [line for line in done.stdout.splitlines() if line.strip()]
         return None, f"status {done.returncode}: {(lines or ['no output'])[-1]}"
     return metrics, ""
-
-
-def final_metrics(work_dir: Path, epochs: int) -> dict[str, float] | None:
-    """WIDER FACE AP as fractions after the last epoch of a finished run, ``None`` where there is none."""
-    for log in sorted(work_dir.glob("*/vis_data/scalars.json"), reverse=True):
-        for line in reversed(log.read_text(encoding="utf-8").splitlines()):
-            try:
-                row = json.loads(line)
-            except ValueError:  # a run was killed while it wrote
-                continue
-            if METRIC in row and row.get("step") == epochs:
-                return {name: value for name, value in row.items() if name.startswith("wider_face/")}
-    return None
 
 
 def default_command(root: Path) -> str:

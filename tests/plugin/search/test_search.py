@@ -38,7 +38,8 @@ from facedet_mm.plugin.search.cost import (  # noqa: E402
 from facedet_mm.plugin.search.sampling import Space, backbone_shares, sample  # noqa: E402
 from facedet_mm.plugin.search.steps import add_architectures, best_shares, statistics, write_config  # noqa: E402
 from facedet_mm.plugin.search.store import SearchStore  # noqa: E402
-from facedet_mm.plugin.search.training import Launch, final_metrics, train_next  # noqa: E402
+from facedet_mm.plugin.search.training import Launch, train_next  # noqa: E402
+from facedet_mm.report.logs import final_metrics  # noqa: E402
 
 TOOL = ROOT / "tools" / "search" / "computation_redistribution.py"
 CONFIGS = sorted((ROOT / "configs").glob("scrfd_*.py"))
@@ -289,7 +290,7 @@ if mode == "bad=1" and "0002" in config:
     sys.exit("out of memory")
 (folder / "1" / "vis_data").mkdir(parents=True)
 log = folder / "1" / "vis_data" / "scalars.json"
-log.write_text('{"loss": 1}\\n{"wider_face/hard": 0.25, "wider_face/easy": 0.5, "step": 3}\\n{"half')
+log.write_text('{"loss": 1, "step": 1}\\n{"wider_face/hard": 0.25, "wider_face/easy": 0.5, "step": 3}\\n{"half')
 """
 
 
