@@ -1,4 +1,4 @@
-"""``facedet completion``: a script that completes commands and options in a shell."""
+"""``facedet completion``: prints a script that completes commands and options in a shell."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Adds the command's arguments to ``parser``."""
     parser.epilog = _EPILOG
-    parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="the shell")
+    parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="name of the shell")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; gives the exit status."""
+    """Runs the command and returns the exit status."""
     parser = build_parser(wanted=None)
-    _tell_values(parser)
+    _add_completions(parser)
     print(shtab.complete(parser, args.shell))
     return 0
 
 
-def _tell_values(parser: argparse.ArgumentParser) -> None:
-    """Tells shtab which arguments are files and folders, and which names of the zoo."""
+def _add_completions(parser: argparse.ArgumentParser) -> None:
+    """Marks the arguments that are files, folders or model names, so that shtab completes them."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for sub in action.choices.values():
-                _tell_values(sub)
+                _add_completions(sub)
         elif action.metavar == "NAME":
             action.choices = list(MODELS)
         elif action.type is Path or action.metavar == "INPUT" or "--model" in action.option_strings:

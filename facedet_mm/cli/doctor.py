@@ -1,4 +1,4 @@
-"""``facedet doctor``: what works here, what is missing or broken, and the commands that mend it."""
+"""``facedet doctor``: shows what works, what is missing or broken, and the commands that fix it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from facedet_mm.doctor.diagnosis import diagnose
+from facedet_mm.doctor.report import diagnose
 from facedet_mm.system.files import write_text
 
 _EPILOG = """\
@@ -17,20 +17,20 @@ examples:
   facedet doctor
   facedet doctor --json doctor.json
 
-Every package is imported, and faces are looked for on every device, in processes of their own. A feature that is
-not installed is no fault: the status is 1 only where something that is installed does not work."""
+Imports every package and finds faces on every device, in separate processes. The exit status is 1 only when something
+that is installed does not work; a feature that is not installed is fine."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Adds the command's arguments to ``parser``."""
     parser.epilog = _EPILOG
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, to - on stdout alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON; - prints only that")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; gives the exit status."""
+    """Runs the command and returns the exit status."""
     if sys.stderr.isatty():
-        print("trying everything out …", file=sys.stderr)
+        print("checking the installation …", file=sys.stderr)
     report = diagnose()
     text = json.dumps(report, indent=2) + "\n"
     if args.json and str(args.json) == "-":
@@ -47,7 +47,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     flags = "flags unknown" if cpu["features"] is None else " ".join(cpu["features"]) or "no vector extensions"
     yield f"facedet-mm {report['facedet_mm']}, Python {report['python']}, {report['platform']}"
     yield f"{'CPU':12}{cpu['name']}, {cpu['cores']} cores, {flags}"
-    yield from (f"{'GPU':12}{gpu}" for gpu in report["gpus"] or ["none of NVIDIA's seen"])
+    yield from (f"{'GPU':12}{gpu}" for gpu in report["gpus"] or ["no NVIDIA GPU found"])
     yield from (f"{'device':12}{device}: {outcome}" for device, outcome in report["devices"].items())
     kept = f"{cache['files']} files, {cache['bytes'] / 1e6:.1f} MB" if cache["files"] else "empty"
     yield f"{'models':12}{cache['path']}: {kept}{'' if cache['writable'] else ', not writable'}"
@@ -59,7 +59,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         if feature["install"]:
             yield f"{'':24}{feature['install']}"
     for problem in report["problems"]:
-        yield f"\n{'BROKEN' if problem['broken'] else 'note'}: {problem['what']}\n  mend: {problem['remedy']}"
+        yield f"\n{'BROKEN' if problem['broken'] else 'note'}: {problem['what']}\n  fix: {problem['remedy']}"
     if not report["problems"]:
         yield "\neverything that is installed works"
 

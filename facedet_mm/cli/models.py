@@ -1,4 +1,4 @@
-"""``facedet models``: what models there are, what is known of one, and fetching its weights."""
+"""``facedet models``: lists the models, describes one, and downloads its weights."""
 
 from __future__ import annotations
 
@@ -17,45 +17,47 @@ examples:
   facedet models fetch scrfd_2.5g_kps
   facedet detect photo.jpg --model scrfd_2.5g_kps
 
-Fetched files are kept in $FACEDET_HOME, or in facedet-mm in your cache folder. Proxies are taken from the
-environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY). A download that was cut goes on where it ended."""
+Downloaded files are kept in $FACEDET_HOME, or in facedet-mm in your cache folder. Proxies are read from the
+environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY). A download that fails is retried three times."""
 _HEADINGS = ("name", "family", "Mparam", "GFLOPs", "MB", "easy", "medium", "hard", "at", "points", "where", "license")
 _NUMBERS = range(2, 8)
-"""The columns that are set flush right."""
+"""Indices of the right-aligned columns."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Adds the command's arguments to ``parser``."""
     parser.epilog = _EPILOG
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser(
         "list",
-        help="all models: size, published accuracy, license, where the file is",
+        help="list all models: size, published accuracy, license, location of the file",
         epilog="example: facedet models list",
     )
     info = actions.add_parser(
-        "info", help="everything known of one model", epilog="example: facedet models info scrfd_10g_kps"
+        "info", help="show all details of one model", epilog="example: facedet models info scrfd_10g_kps"
     )
-    info.add_argument("name", metavar="NAME", help="a name of the list")
+    info.add_argument("name", metavar="NAME", help="model name, as in the list")
     get = actions.add_parser(
         "fetch",
         help="download the weights of one model",
         epilog="example: facedet models fetch scrfd_2.5g_kps --accept-license",
     )
-    get.add_argument("name", metavar="NAME", help="a name of the list")
+    get.add_argument("name", metavar="NAME", help="model name, as in the list")
     get.add_argument(
-        "--accept-license", action="store_true", help="you have read the license of the weights and keep to it"
+        "--accept-license",
+        action="store_true",
+        help="you have read the license of the weights and comply with it",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; gives the exit status."""
+    """Runs the command and returns the exit status."""
     if args.action == "list":
         print(_table())
     elif args.action == "info":
         print(_description(find_model(args.name)))
     else:
-        print(_fetched(find_model(args.name), args.accept_license))
+        print(_fetch(find_model(args.name), args.accept_license))
     return 0
 
 
@@ -72,10 +74,10 @@ def _table() -> str:
     notes = [
         "easy, medium, hard: published AP on WIDER FACE val in percent, at that input size; GFLOPs at 640x480; "
         "points: landmarks.",
-        f"Fetched files are kept in {cache_dir()}.",
+        f"Downloaded files are kept in {cache_dir()}.",
     ]
     if not all(model.verified for model in MODELS.values()):
-        notes.insert(1, "unverified: the file's SHA-256 is stated by the place it comes from alone.")
+        notes.insert(1, "unverified: only the download source states the file's SHA-256.")
     return "\n".join([*lines, "", *notes])
 
 
@@ -97,7 +99,7 @@ def _row(model: ZooModel) -> tuple[str, ...]:
 def _where(model: ZooModel) -> str:
     if model.file:
         return "bundled"
-    place = "to fetch" if weights_path(model.name) is None else "cached"
+    place = "not downloaded" if weights_path(model.name) is None else "cached"
     return place if model.verified else f"{place}, unverified"
 
 
@@ -123,32 +125,32 @@ def _description(model: ZooModel) -> str:
 
 
 def _trust(model: ZooModel) -> str:
-    return "verified" if model.verified else "not verified: stated by the place it comes from alone"
+    return "verified" if model.verified else "not verified: only the download source states it"
 
 
-def _fetched(model: ZooModel, accept_license: bool) -> str:
+def _fetch(model: ZooModel, accept_license: bool) -> str:
     path = weights_path(model.name)
     if path is None and model.non_commercial and not accept_license:
         accept_license = _ask(model)
     path = fetch(model.name, accept_license, progress=True, notify=_note)
     if not model.verified:
-        _note(f"the file has the expected SHA-256, {model.sha256}, but it is {_trust(model)}")
+        _note(f"the file has the expected SHA-256, {model.sha256}, which is {_trust(model)}")
     return f"{model.name}: {path}"
 
 
 def _ask(model: ZooModel) -> bool:
-    """Shows the license and asks on a terminal; elsewhere the answer is no, and ``fetch`` says how to give it."""
+    """Asks on a terminal whether the license is accepted; elsewhere returns False, and ``fetch`` says how to accept."""
     if not sys.stdin.isatty():
         return False
-    print(f"The weights of {model.name} come under this license: {model.license}.", file=sys.stderr)
+    print(f"The weights of {model.name} have this license: {model.license}.", file=sys.stderr)
     try:
-        answer = input("Is your use within it? [y/N] ")
+        answer = input("Does your use comply with it? [y/N] ")
     except EOFError:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
-        raise ModelError(f"{model.name} is not fetched: its license is not accepted")
+        raise ModelError(f"{model.name} is not downloaded: its license is not accepted")
     return True
 
 
 def _note(message: str) -> None:
-    tqdm.write(f"facedet models: {message}", file=sys.stderr)  # print would cut a bar in two
+    tqdm.write(f"facedet models: {message}", file=sys.stderr)  # print would break a progress bar

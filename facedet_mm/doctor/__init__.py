@@ -1,1 +1,1 @@
-"""What works in this installation and what repairs it. Imports detectors and zoo; only cli imports it."""
+"""Checks of the installation and commands that fix it. Imports system, zoo and detectors; only cli imports it."""

@@ -1,4 +1,4 @@
-"""Tries packages and devices out; runs in a process of its own, as a broken library may take its process down."""
+"""Smoke tests of packages and devices, in a separate process because a broken library may crash it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _START = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
     "from facedet_mm.doctor.smoke_tests import main; main(sys.argv[1:])"
 )
-_MARK = "facedet-probe "
+_MARK = "facedet-smoke-test "
 _LIMIT_S = 300
 
 
-def probe(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Imports modules after one another in one fresh process, and finds faces on devices.
+def run_smoke_tests(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Imports modules and finds faces on devices, one after the other in one fresh process.
 
     Args:
-        names: modules, or ``device:…`` as ``build_detector`` takes it.
+        names: Modules, or ``device:…`` with a device of ``build_detector``.
 
     Returns:
-        Name → ``{"detail": …}`` where it works, ``{"error": …}`` where not; a name that ended the process has an
-        error, and those after it have no entry.
+        Name → ``{"detail": …}`` if it works, else ``{"error": …}``. A name that crashed the process has an error,
+        and the names after it have no entry.
 
     Example:
-        >>> probe(["json", "no_such_module"])
-        {'json': {'detail': ''}, 'no_such_module': {'error': "ModuleNotFoundError: No module named 'no_such_module'"}}
+        >>> run_smoke_tests(["json", "no_such_module"])["no_such_module"]
+        {'error': "ModuleNotFoundError: No module named 'no_such_module'"}
     """
     command = [sys.executable, "-c", _START, *names]
     try:
@@ -49,10 +49,10 @@ def probe(names: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def main(names: Sequence[str]) -> None:
-    """The process's side: prints one line a name."""
+    """Runs in the separate process and prints one line per name."""
     for name in names:
         try:
-            result = {"detail": _check(name)}
+            result = {"detail": check(name)}
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a module may even call sys.exit
@@ -60,8 +60,8 @@ def main(names: Sequence[str]) -> None:
         print(f"\n{_MARK}{json.dumps({name: result})}", flush=True)
 
 
-def _check(name: str) -> str:
-    """What is to say of ``name``; any exception means that it does not work."""
+def check(name: str) -> str:
+    """Imports a module or finds faces on a device, and returns details; any exception means that it does not work."""
     if name.startswith("device:"):
         return _find_faces(name.removeprefix("device:"))
     module = importlib.import_module(name)
@@ -76,7 +76,7 @@ def _find_faces(device: str) -> str:
     detector = build_detector(device=device, score_thr=0.6)
     image = asset_path("solvay_1927.jpg")
     faces = len(detector.detect(image))
-    if abs(faces - 29) > 1:  # a device's rounding may move a score over the threshold
+    if abs(faces - 29) > 1:  # rounding on a device may move a score across the threshold
         raise RuntimeError(f"found {faces} instead of 29 faces in the test image")
     start = time.perf_counter()
     detector.detect(image)

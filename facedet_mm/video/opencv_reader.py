@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
 from facedet_mm.io.images import as_bgr, opencv_logging
-from facedet_mm.system.dependencies import FEATURES
 from facedet_mm.video.containers import NO_INDEX, container_kind, is_truncated
 from facedet_mm.video.frame import SourceInfo
 from facedet_mm.video.reader import DEFAULT_FPS, Stamped, StampedReader, plausible_fps
@@ -157,8 +156,4 @@ def _why_not_opened(place: Path | str | int) -> str:
     if is_truncated(place):
         return NO_INDEX
     kind = container_kind(place)
-    return (
-        f"damaged {kind} file, or a codec that OpenCV lacks; try {FEATURES['video'].command}"
-        if kind
-        else "no video that OpenCV reads"
-    )
+    return f"damaged {kind} file, or a codec that OpenCV lacks" if kind else "no video that OpenCV reads"

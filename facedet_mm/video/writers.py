@@ -19,7 +19,6 @@ from facedet_mm.errors import FaceDetError, VideoError
 from facedet_mm.io.formats import CSV_COLUMNS, csv_rows, csv_text, face_records, mot_lines
 from facedet_mm.io.images import write_image
 from facedet_mm.structures import Faces
-from facedet_mm.system.dependencies import FEATURES
 from facedet_mm.system.files import atomic_path
 from facedet_mm.video.frame import Frame, SourceInfo
 from facedet_mm.video.sources import IMAGES
@@ -207,7 +206,7 @@ class OpenCVSink(FileSink):
         self._writer: Any = cv2.VideoWriter(str(self.temporary), fourcc, info.fps, (info.width, info.height))
         if not self._writer.isOpened():
             self.abort()
-            raise VideoError(f"{path}: OpenCV can't write such a video; {FEATURES['video'].command}")
+            raise VideoError(f"{path}: OpenCV can't write such a video")
 
     def write(self, frame: Frame, faces: Faces, drawn: NDArray[np.uint8]) -> None:  # noqa: ARG002
         """See :meth:`Sink.write`."""

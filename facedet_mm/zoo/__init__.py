@@ -1,17 +1,7 @@
 """The models this package knows, and their download. Imports system only; any room above it may import it."""
 
-from facedet_mm.zoo.registry import (
-    MODELS,
-    Source,
-    ZooModel,
-    asset_path,
-    cache_dir,
-    cached_path,
-    config_path,
-    fetch,
-    find_model,
-    weights_path,
-)
+from facedet_mm.zoo.cache import cache_dir, cached_path, fetch, weights_path
+from facedet_mm.zoo.registry import MODELS, Source, ZooModel, asset_path, config_path, find_model
 
 __all__ = [
     "MODELS",

@@ -24,7 +24,7 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 
 @pytest.fixture
 def url(server: FlakyServer, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where ``scrfd_1g`` and ``scrfd_34g`` come from in these tests."""
+    """The URL of ``scrfd_1g`` and ``scrfd_34g`` in these tests."""
     url = server.add("/a.onnx", DATA)
     for name in ("scrfd_1g", "scrfd_34g"):
         model = dataclasses.replace(MODELS[name], sha256=SHA256, size=len(DATA), sources=(Source(url),))
@@ -58,10 +58,10 @@ def test_the_list_holds_every_model_with_its_published_figures(capsys: pytest.Ca
     assert [line.split()[0] for line in output.split("\n\n")[0].splitlines()[1:]] == list(MODELS)
     assert row(output, "yunet_n") == "yunet_n yunet 0.08 0.45 0.3 89.20 88.30 81.10 original 5 bundled Apache-2.0"
     assert row(output, "scrfd_2.5g_kps") == (
-        "scrfd_2.5g_kps scrfd 0.82 - 3.3 93.80 92.02 77.13 640 5 to fetch non-commercial research"
+        "scrfd_2.5g_kps scrfd 0.82 - 3.3 93.80 92.02 77.13 640 5 not downloaded non-commercial research"
     )
     assert row(output, "scrfd_34g") == (
-        "scrfd_34g scrfd 9.80 34.13 39.2 96.06 94.92 85.29 640 - to fetch, unverified non-commercial research"
+        "scrfd_34g scrfd 9.80 34.13 39.2 96.06 94.92 85.29 640 - not downloaded, unverified non-commercial research"
     )
     assert str(home) in output
     assert not home.exists()
@@ -85,7 +85,7 @@ def test_info_says_where_a_file_comes_from_and_whether_its_hash_is_verified(
     assert "16923827 bytes" in output
     assert "5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91 (verified)" in output
     assert "buffalo_l.zip det_10g.onnx\n" in output
-    assert f"{home / 'scrfd_10g_kps.onnx'} (to fetch)" in output
+    assert f"{home / 'scrfd_10g_kps.onnx'} (not downloaded)" in output
     assert main(["models", "info", "scrfd_34g"]) == 0
     assert "(not verified: " in capsys.readouterr().out
     assert main(["models", "info", "yunet_n"]) == 0
@@ -99,14 +99,14 @@ def test_fetch_prints_the_path_and_no_bar_without_a_terminal(
     out, err = capsys.readouterr()
     path = home / "scrfd_1g.onnx"
     assert out == f"scrfd_1g: {path}\n"
-    assert err == f"facedet models: fetching {url} (0.1 MB)\n"
+    assert err == f"facedet models: downloading {url} (0.1 MB)\n"
     assert path.read_bytes() == DATA
 
 
 @pytest.mark.usefixtures("url")
 def test_a_hash_that_is_not_verified_is_said_with_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "fetch", "scrfd_34g", "--accept-license"]) == 0
-    assert f"{SHA256}, but it is not verified" in capsys.readouterr().err
+    assert f"{SHA256}, which is not verified" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("url")
@@ -130,7 +130,7 @@ def test_yes_on_a_terminal_accepts_the_license_that_was_shown(
 ) -> None:
     answer.append(reply)
     assert main(["models", "fetch", "scrfd_1g"]) == 0
-    assert "under this license: non-commercial research" in capsys.readouterr().err
+    assert "have this license: non-commercial research" in capsys.readouterr().err
     assert (home / "scrfd_1g.onnx").is_file()
 
 
@@ -141,7 +141,7 @@ def test_anything_else_fetches_nothing(
 ) -> None:
     answer += replies
     assert main(["models", "fetch", "scrfd_1g"]) == 1
-    assert "scrfd_1g is not fetched: its license is not accepted" in capsys.readouterr().err
+    assert "scrfd_1g is not downloaded: its license is not accepted" in capsys.readouterr().err
     assert server.requests == []
 
 
@@ -163,8 +163,10 @@ def test_a_failure_is_one_line_with_status_1(
     assert main(["models", "fetch", "scrfd_1g", "--accept-license"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines()[1].startswith(f"facedet models: error: cannot fetch scrfd_1g: {url}: the server says 404")
-    assert {path.name for path in home.iterdir()} == {"scrfd_1g.onnx.lock"}
+    assert err.splitlines()[1].startswith(
+        f"facedet models: error: cannot download scrfd_1g: {url}: the server says 404"
+    )
+    assert list(home.iterdir()) == []
 
 
 @pytest.mark.parametrize("action", ["info", "fetch"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,57 +18,52 @@ class Page:
     """What is served under one path, and how.
 
     Attributes:
-        data: the whole file.
-        etag: its validator; a request whose ``If-Range`` is another one gets the whole file.
-        ranges: whether ``Range`` is honored.
-        length: whether the size is told.
-        cuts: for one request after the other, after how many bytes the connection is cut.
-        statuses: for one request after the other, an error instead of the file.
-        redirect: the path to go to instead.
-        content_range: sent instead of the right one.
-        gate: waited for after half of the bytes.
+        data: Content of the file.
+        length: Whether the response states its size.
+        cuts: Number of bytes after which the connection is cut, one per request.
+        bodies: Content to send instead of ``data``, one per request.
+        statuses: HTTP errors to send instead of the file, one per request.
+        redirect: Path or URL to redirect to.
+        gate: Event to wait for after half of the bytes.
     """
 
     data: bytes
-    etag: str | None = None
-    ranges: bool = True
     length: bool = True
     cuts: list[int] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     redirect: str | None = None
-    content_range: str | None = None
     gate: threading.Event | None = None
 
 
 class FlakyServer(ThreadingHTTPServer):
-    """Serves ``pages``; ``requests`` holds (path, Range, If-Range) of all that came."""
+    """Serves ``pages``; ``requests`` lists the paths of all requests."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.pages: dict[str, Page] = {}
-        self.requests: list[tuple[str, str | None, str | None]] = []
+        self.requests: list[str] = []
 
     @property
     def origin(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
     def add(self, path: str, data: bytes, **how: object) -> str:
-        """Serves ``data`` under ``path``; gives the address."""
+        """Serves ``data`` under ``path``; returns its URL."""
         self.pages[path] = Page(data, **how)  # type: ignore[arg-type]
         return self.origin + path
 
     def handle_error(self, *_: object) -> None:
-        """Connections that clients give up are part of the tests."""
+        """Prints nothing: clients that close the connection are part of the tests."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: FlakyServer
 
     def do_GET(self) -> None:
-        wanted, validator = self.headers.get("Range"), self.headers.get("If-Range")
-        self.server.requests.append((self.path, wanted, validator))
+        self.server.requests.append(self.path)
         page = self.server.pages.get(self.path)
         if page is None:
             self.send_error(404)
@@ -81,24 +75,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
         else:
-            self._send_page(page, wanted, validator)
+            self._send_page(page)
 
-    def _send_page(self, page: Page, wanted: str | None, validator: str | None) -> None:
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and page.ranges else 0
-        if validator and validator != page.etag:
-            start = 0
-        if start >= len(page.data) > 0:
-            self.send_error(416)
-            return
-        body = page.data[start:]
-        self.send_response(206 if start else 200)
+    def _send_page(self, page: Page) -> None:
+        body = page.bodies.pop(0) if page.bodies else page.data
+        self.send_response(200)
         if page.length:
             self.send_header("Content-Length", str(len(body)))
-        if page.etag:
-            self.send_header("ETag", page.etag)
-        if start:
-            right = f"bytes {start}-{len(page.data) - 1}/{len(page.data)}"
-            self.send_header("Content-Range", page.content_range or right)
         self.end_headers()
         if page.gate:
             self.wfile.write(body[: len(body) // 2])
@@ -108,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """The tests look at ``requests``."""
+        """Prints nothing: the tests look at ``requests``."""
 
 
 @pytest.fixture
@@ -126,7 +109,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyServer]:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the zoo's files, and no waiting between tries; for the module that takes the name over."""
+    """An empty folder of downloaded models, and no retries, for test modules that import this fixture."""
     monkeypatch.setenv("FACEDET_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(download, "DELAYS", ())
+    monkeypatch.setattr(download, "RETRIES", 0)
     return tmp_path / "home"

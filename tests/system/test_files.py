@@ -1,0 +1,72 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from facedet_mm.errors import FaceDetError
+from facedet_mm.system.files import atomic_path, write_bytes, write_text
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "faces.txt"
+    path.write_text("old")
+
+    def write() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            assert path.read_text() == "old"
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_full_disk_is_named_by_the_file_that_was_wanted(tmp_path: Path) -> None:
+    def write() -> None:
+        with atomic_path(tmp_path / "faces.txt"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(FaceDetError, match=rf"cannot write {tmp_path}/faces.txt: No space left on device"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_temporary_file_is_beside_the_other_and_has_its_suffix(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "new" / "video.mp4") as temporary:
+        assert (temporary.parent, temporary.suffix) == (tmp_path / "new", ".mp4")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs the permissions of POSIX")
+def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "a")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real.bin")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real.bin").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs /dev/null")
+def test_a_device_is_written_to_and_not_replaced() -> None:
+    write_bytes("/dev/null", b"gone")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_names_that_are_no_unicode_come_back_as_their_bytes(tmp_path: Path) -> None:
+    write_text(tmp_path / "names.txt", os.fsdecode(b"caf\xe9 \xc3\xa9"))
+    assert (tmp_path / "names.txt").read_bytes() == b"caf\xe9 \xc3\xa9"
