@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 from facedet_mm.errors import ImageError
 from facedet_mm.system.files import write_bytes
 
+IMAGE_SUFFIXES = frozenset(
+    f".{ending}"
+    for ending in "avif bmp dib gif jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp".split()  # noqa: SIM905
+)
+"""What counts as an image in a folder; a file that is named is tried whatever its name."""
 _FORMATS = {
     b"\xff\xd8": "JPEG",
     b"\x89PNG": "PNG",
