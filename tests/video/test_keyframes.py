@@ -55,6 +55,22 @@ class TestSceneCuts:
         cuts = [detector.update(frame) for frame in frames]
         assert not any(cuts)
 
+    def test_after_a_cut_the_changes_of_the_shot_before_do_not_count(self) -> None:
+        """A shot that changes a lot must not raise the threshold of the still shot after it."""
+        rng = np.random.default_rng(0)
+
+        def frame(signs: np.ndarray, contrast: int) -> np.ndarray:
+            small = (128 + contrast * signs[..., None].repeat(3, axis=2)).astype(np.uint8)
+            return cv2.resize(small, (320, 180), interpolation=cv2.INTER_NEAREST)
+
+        restless = [frame(rng.choice([-1, 1], (18, 32)), 20) for _ in range(9)]  # changes of 20 gray levels
+        signs = rng.choice([-1, 1], (18, 32))
+        still = [frame(signs, 70)] * 3  # a cut of 70 levels
+        other = [frame(signs * np.where(rng.random((18, 32)) < 0.3, -1, 1), 70)] * 3  # and one of 42, below 3 x 20
+        detector = SceneCutDetector()
+        cuts = [detector.update(image) for image in restless + still + other]
+        assert [i for i, cut in enumerate(cuts) if cut] == [9, 12]
+
     def test_after_a_reset_nothing_is_compared_with_the_last_video(self) -> None:
         detector = SceneCutDetector()
         detector.update(texture(0))
