@@ -4,8 +4,8 @@ Example:
     python tools/track_mot.py --det data/mot/det --out outputs/mot
     python tools/track_mot.py --det data/mot/det/MOT17-09.txt --out outputs/mot --preset bytetrack
 
-A file has a line "frame,id,x,y,w,h,score" a detection; give the low scores too, down to 0.1. Frames without a line
-count as frames in which nothing was found.
+A file has one line "frame,id,x,y,w,h,score" per detection; include low scores down to 0.1. In frames without a line,
+nothing was detected.
 """
 
 from __future__ import annotations
@@ -23,23 +23,29 @@ from facedet_mm.tracking.mot import find_files, read_detections, write_tracks
 
 
 def main() -> int:
-    """Runs the tool; gives the exit status."""
+    """Runs the tool and returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--det", type=Path, required=True, metavar="PATH", help="a detection file, or a folder of them")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a result file of the same name")
-    parser.add_argument("--fps", type=float, default=30.0, help="frames a second of the videos (default: %(default)g)")
+    parser.add_argument(
+        "--det", type=Path, required=True, metavar="PATH", help="detection file, or folder of such files"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for result files of the same names"
+    )
+    parser.add_argument(
+        "--fps", type=float, default=30.0, help="frames per second of the videos (default: %(default)g)"
+    )
     parser.add_argument("--preset", choices=PRESETS, default="faces", help="tracker settings (default: %(default)s)")
     parser.add_argument(
         "--boxes",
         choices=("detector", "kalman"),
-        help="whose boxes to write (default: the detector's; kalman for the preset bytetrack, as its authors do)",
+        help="boxes to write (default: the detector's; kalman for the preset bytetrack, as its authors do)",
     )
     args = parser.parse_args()
     return guard(lambda: track_files(args), parser.prog)
 
 
 def track_files(args: argparse.Namespace) -> int:
-    """Writes one file a video; one that can't be read is reported and left out, the status is then 1."""
+    """Writes one file per video; returns 1 if a file cannot be read, which is reported and skipped."""
     tracker = ByteTracker(args.preset, args.fps)
     kalman = (args.boxes or ("kalman" if args.preset == "bytetrack" else "detector")) == "kalman"
     files = find_files(args.det, "detection")
@@ -64,10 +70,10 @@ def track_files(args: argparse.Namespace) -> int:
 
 
 def track(tracker: ByteTracker, detections: dict[int, Faces], kalman: bool) -> Iterator[tuple[int, Faces]]:
-    """Frame numbers and tracked faces, from the first frame with a detection on."""
+    """Yields frame numbers and tracked faces, from the first frame with a detection on."""
     last = min(detections) - 1
     for frame, found in detections.items():
-        # when the buffer is over no track is left that could grow older
+        # after the buffer, no track is left that could be predicted
         for empty in range(last + 1, min(frame, last + tracker.buffer + 2)):
             tracker.update(Faces.empty(), empty)
         faces = tracker.update(found, frame)

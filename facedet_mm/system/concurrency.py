@@ -1,4 +1,4 @@
-"""Work that overlaps, in order and in bounded memory."""
+"""Runs work in other threads, in order and in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from typing import Any, TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 
-_PATIENCE = 0.1
-"""Seconds after which a thread that can't hand over looks whether anybody still waits."""
-_GRACE = 2.0
-"""Seconds that the end of the process waits for a thread: one that reads a dead camera never comes back."""
+_POLL_INTERVAL = 0.1
+"""Seconds between two looks of a waiting thread at whether its result is still needed."""
+_EXIT_TIMEOUT = 2.0
+"""Seconds for which the end of the process waits for a thread: one that reads a dead camera never returns."""
 
 
 @contextmanager
 def thread_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that on an error, Ctrl-C included, forgets what has not begun.
+    """A thread pool that cancels work that has not started when the block ends with an error, such as Ctrl-C.
+
+    Args:
+        workers: Number of threads.
 
     Example:
         >>> with thread_pool(2) as pool:
@@ -38,13 +41,18 @@ def thread_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def map_ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable[A], ahead: int) -> Iterator[B]:
-    """``map(function, items)`` in the pool, up to ``ahead`` items before their turn.
+    """Yields ``map(function, items)``, computed in the pool up to ``ahead`` items in advance.
 
-    Items are drawn in the caller's thread, results come in their order, and no more than ``ahead`` + 1 of them are
-    under way or wait.
+    Items are drawn in the caller's thread and results are in their order.
+
+    Args:
+        pool: Thread pool in which ``function`` runs.
+        function: Function of one item.
+        items: Items, possibly endless.
+        ahead: At most ``ahead`` + 1 results are being computed or wait.
 
     Raises:
-        Exception: what ``function`` raised, when its result's turn comes.
+        Exception: The error that ``function`` raised, in place of its result.
 
     Example:
         >>> with thread_pool(2) as pool:
@@ -62,7 +70,7 @@ def map_ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Itera
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Lets Ctrl-C, and what asks the process to end, wait for the end of the block; a second time they do not wait.
+    """Delays Ctrl-C and SIGTERM until the end of the block; a second one interrupts the block at once.
 
     Example:
         >>> with uninterrupted():
@@ -73,30 +81,37 @@ def uninterrupted() -> Iterator[None]:
         return
     waiting: list[int] = []
 
-    def note(number: int, _: object) -> None:
+    def delay(number: int, _: object) -> None:
         if waiting:
             raise KeyboardInterrupt
         waiting.append(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in before.items() if handler is not None}  # None is not Python's
+    before = {
+        number: handler for number, handler in before.items() if handler is not None
+    }  # None: not installed by Python
     for number in before:
-        signal.signal(number, note)
+        signal.signal(number, delay)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for came in waiting:
-            signal.raise_signal(came)
+        for received in waiting:
+            signal.raise_signal(received)
 
 
 @contextmanager
 def background(work: Callable[[], object], stop: Callable[[], object], name: str) -> Iterator[None]:
-    """Runs ``work`` in a thread; leaving calls ``stop``, which is to make it return, and waits for it.
+    """Runs ``work`` in a thread; the end of the block calls ``stop`` and waits for the thread.
 
-    The end of the process does the same, for generators that nobody closed: Python would tear down a thread that is
-    in native code then, and that aborts the whole process.
+    The end of the process does the same, for generators that were not closed: otherwise Python would end a thread that
+    is in native code, which aborts the whole process.
+
+    Args:
+        work: Function that runs in the thread.
+        stop: Function that makes ``work`` return.
+        name: Name of the thread.
 
     Example:
         >>> stopped = threading.Event()
@@ -105,7 +120,7 @@ def background(work: Callable[[], object], stop: Callable[[], object], name: str
     """
     thread = threading.Thread(target=work, name=name, daemon=True)
 
-    def finish(timeout: float | None = _GRACE) -> None:
+    def finish(timeout: float | None = _EXIT_TIMEOUT) -> None:
         stop()
         thread.join(timeout)
 
@@ -119,13 +134,18 @@ def background(work: Callable[[], object], stop: Callable[[], object], name: str
 
 
 def prefetch(items: Iterable[A], ahead: int, on_stop: Callable[[], object] = lambda: None) -> Generator[A, None, None]:
-    """``items``, drawn in a thread of their own, up to ``ahead`` of them before their turn.
+    """Yields ``items``, drawn in another thread up to ``ahead`` of them in advance.
 
-    Closing the generator, or an error in it such as Ctrl-C, calls ``on_stop``, which is to end what ``items`` wait for,
-    closes ``items`` where they can be closed, in their thread, and waits for it.
+    Closing the generator, or an error in it such as Ctrl-C, calls ``on_stop``, closes ``items`` in their thread if they
+    are a generator, and waits for that thread.
+
+    Args:
+        items: Items, possibly endless.
+        ahead: Number of items that may wait.
+        on_stop: Function that ends whatever ``items`` wait for.
 
     Raises:
-        BaseException: what drawing an item raised, after the items before it.
+        BaseException: The error that drawing an item raised, after the items before it.
 
     Example:
         >>> list(prefetch(iter("abc"), ahead=2))
@@ -137,7 +157,7 @@ def prefetch(items: Iterable[A], ahead: int, on_stop: Callable[[], object] = lam
     def hand_over(item: Any, error: BaseException | None = None) -> bool:
         while not stopped.is_set():
             try:
-                ready.put((item, error), timeout=_PATIENCE)
+                ready.put((item, error), timeout=_POLL_INTERVAL)
             except queue.Full:
                 continue
             return True

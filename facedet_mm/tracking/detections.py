@@ -21,9 +21,9 @@ class Detections:
     Attributes:
         boxes: (4, M) float64, the rows x1 y1 x2 y2.
         scores: (M,) float64.
-        index: (M,) their places among the faces of the frame.
-        high: how many are of high score.
-        usable: (N,) bool, which of all faces have a finite box with an area, and a score.
+        index: (M,) positions among the N faces of the frame.
+        high: Number of detections of high score.
+        usable: (N,) bool, whether a face has a finite box with an area, and a score.
     """
 
     boxes: NDArray[np.float64]
@@ -33,8 +33,8 @@ class Detections:
     usable: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, faces: Faces, settings: TrackerSettings) -> Detections:
-        """Splits the faces by score; scores are compared as float32, so 0.6 equals a threshold of 0.6."""
+    def from_faces(cls, faces: Faces, settings: TrackerSettings) -> Detections:
+        """Splits faces by score; scores are compared as float32, so that 0.6 equals a threshold of 0.6."""
         boxes, scores = faces.boxes.T.astype(np.float64, order="C"), faces.scores
         finite = np.isfinite(boxes)
         if not finite.all():
@@ -49,13 +49,13 @@ class Detections:
         return cls(boxes.take(index, axis=1), scores.take(index).astype(np.float64), index, len(high), usable)
 
     def unmatched(self, matches: Indices) -> Indices:
-        """The detections of high score that no track has; ``matches`` holds each track's detection or -1."""
-        free = np.ones(len(self.index) + 1, bool)  # the last place takes the -1
+        """Returns the unmatched detections of high score; ``matches`` has the detection of each track, or -1."""
+        free = np.ones(len(self.index) + 1, bool)  # one place more, because -1 is the index of the last
         free[matches] = False
         return free[: self.high].nonzero()[0]
 
-    def newcomers(self, matches: Indices, settings: TrackerSettings) -> Indices:
-        """The detections that start a track: good enough, no track's own, no duplicate of a better one."""
+    def new_tracks(self, matches: Indices, settings: TrackerSettings) -> Indices:
+        """Returns the detections that start a track: good enough, unmatched and not a duplicate of a better one."""
         new = self.unmatched(matches)
         new = new[self.scores[new] >= np.float32(settings.new_track_thr)]
         if not new.size:

@@ -1,8 +1,8 @@
 """The Kalman filter of ByteTrack for all tracks at once.
 
-The state of a track is the center x and y, the aspect ratio (width / height), the height, and how much each of
-them changes a frame. All noises are independent, so its 8 x 8 covariance falls apart into one 2 x 2 block a
-coordinate, three numbers: the filter needs no matrix algebra and gives the same values as the full one.
+The state of a track is the center x and y, the aspect ratio (width / height), the height, and the change of each per
+frame. All noises are independent, so the 8 x 8 covariance consists of one 2 x 2 block (three numbers) per coordinate.
+The filter needs no matrix algebra and returns the same values as one with full matrices.
 """
 
 from __future__ import annotations
@@ -13,27 +13,29 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 STATE = (5, 4)
-"""Value, velocity, variance, covariance with the velocity, variance of the velocity; of x, y, aspect, height."""
+"""Rows: value, velocity, variance, covariance with the velocity, variance of the velocity. Columns: x, y, aspect ratio,
+height."""
 
 _POSITION = 1 / 20
 _VELOCITY = 1 / 160
-"""Standard deviations of a frame's motion, in heights of the box; SORT, DeepSORT and ByteTrack share them."""
+"""Standard deviations of the motion per frame, relative to the height of the box, as in SORT, DeepSORT and
+ByteTrack."""
 _ASPECT = 1e-2
 _ASPECT_VELOCITY = 1e-5
 _MEASURED_ASPECT = 1e-1
-_LEAST = 1e-3
-"""Aspect ratio and height stay above zero, however long a shrinking box is predicted."""
+_MIN_SIZE = 1e-3
+"""Keeps aspect ratio and height above zero, however long a shrinking box is predicted."""
 
 
 class KalmanFilter:
-    """Constant velocity in image space, with noise in proportion to the height of the box.
+    """Constant velocity in image space, with noise proportional to the height of the box.
 
     A state is a (5, 4, N) float64 array, see :data:`STATE`; boxes are (4, N) float64, the rows x1 y1 x2 y2.
 
     Args:
-        interval: seconds between frames times 30. Velocities are in pixels a frame, so a longer interval makes
-            those at birth larger in proportion, and their random walk with its 1.5th power (white noise
-            acceleration: Bar-Shalom et al., Estimation with Applications to Tracking and Navigation, 6.2).
+        interval: Seconds between frames times 30. Velocities are in pixels per frame, so their initial deviation grows
+            in proportion to the interval, and their random walk with its 1.5th power (white noise acceleration:
+            Bar-Shalom et al., Estimation with Applications to Tracking and Navigation, 6.2).
     """
 
     def __init__(self, interval: float = 1.0) -> None:
@@ -44,40 +46,40 @@ class KalmanFilter:
         self._birth = _Noise((2 * _POSITION, _ASPECT), (birth * _VELOCITY, interval * _ASPECT_VELOCITY))
 
     def start(self, boxes: Array) -> Array:
-        """States of new tracks at rest."""
+        """Returns the states of new tracks, which are at rest."""
         state = np.zeros((*STATE, boxes.shape[1]))
-        state[0] = _measurements(boxes)
+        state[0] = _boxes_to_measurements(boxes)
         state[2::2] = self._birth(state[0, 3])
         return state
 
     def predict(self, state: Array) -> None:
-        """Moves all states on by a frame, in place."""
+        """Advances all states by one frame, in place."""
         noise = self._process(state[0, 3])
         state[0] += state[1]
-        np.maximum(state[0, 2:], _LEAST, out=state[0, 2:])
+        np.maximum(state[0, 2:], _MIN_SIZE, out=state[0, 2:])
         state[2] += 2 * state[3] + state[4]
         state[3] += state[4]
         state[2::2] += noise
 
     def correct(self, state: Array, boxes: Array, noise: Array | None = None) -> None:
-        """Takes seen boxes into the states, in place.
+        """Corrects the states with detected boxes, in place.
 
         Args:
-            state: (5, 4, N).
-            boxes: (4, N), one a state.
-            noise: (N,) factors of the measurement noise's variance; ``None`` is one.
+            state: (5, 4, N) float64.
+            boxes: (4, N) float64, one box per state.
+            noise: (N,) factors for the variance of the measurement noise; ``None`` means 1.
         """
         variance: Array = self._measured(state[0, 3])[0]
         if noise is not None:
             variance *= noise
         gain = state[2:4] / (state[2] + variance)
-        state[:2] += gain * (_measurements(boxes) - state[0])
+        state[:2] += gain * (_boxes_to_measurements(boxes) - state[0])
         state[4] -= gain[1] * state[3]
         state[2:4] -= gain[0] * state[2:4]
 
 
-def boxes_of(state: Array) -> Array:
-    """(4, N) boxes of the states."""
+def state_to_boxes(state: Array) -> Array:
+    """Returns the boxes of the states, (4, N) float64."""
     center, height = state[0, :2], state[0, 3]
     half = np.empty_like(center)
     np.multiply(state[0, 2], height, out=half[0])
@@ -90,7 +92,11 @@ def boxes_of(state: Array) -> Array:
 
 
 class _Noise:
-    """Variances for given heights, from pairs of standard deviations: of x, y and height in heights; of the aspect."""
+    """Variances for given heights.
+
+    Args:
+        pairs: Standard deviations of x, y and height, relative to the height, and of the aspect ratio.
+    """
 
     def __init__(self, *pairs: tuple[float, float]) -> None:
         self._relative = np.array([(s, s, 0, s) for s, _ in pairs])[:, :, None] ** 2
@@ -101,7 +107,7 @@ class _Noise:
         return variances
 
 
-def _measurements(boxes: Array) -> Array:
+def _boxes_to_measurements(boxes: Array) -> Array:
     values = np.empty_like(boxes)
     size = boxes[2:] - boxes[:2]
     values[:2] = boxes[:2] + size / 2

@@ -1,4 +1,4 @@
-"""MOTChallenge text files: detections in, tracks out."""
+"""MOTChallenge text files: reads detections and writes tracks."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ _MAX_FRAME = 10**9
 
 
 def find_files(path: str | os.PathLike[str], kind: str = "MOTChallenge") -> list[Path]:
-    """The file, or the text files of the folder, sorted.
+    """Returns the file, or the sorted text files of the folder.
 
     Args:
-        path: of either.
-        kind: what the files are, for the error.
+        path: File or folder.
+        kind: Kind of the files, used in the error message.
 
     Raises:
-        AnnotationError: there is no such file or folder, or no text file in it.
+        AnnotationError: There is no such file or folder, or no text file in it.
     """
     path = Path(path)
     if not path.exists():
         raise AnnotationError(f"{path}: no such file or folder")
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     if not files:
-        raise AnnotationError(f"{path}: no .txt files; expected one {kind} file a video")
+        raise AnnotationError(f"{path}: no .txt files; expected one {kind} file per video")
     return files
 
 
 def read_detections(path: str | os.PathLike[str]) -> dict[int, Faces]:
-    """The detections of a video, one line ``frame,id,x,y,w,h,score[,...]`` each; the id means nothing.
+    """Reads the detections of a video, one line ``frame,id,x,y,w,h,score[,...]`` each; the ID is ignored.
 
     Args:
-        path: the text file, in any order of frames; boxes are left, top, width, height in pixels.
+        path: Text file, with frames in any order; boxes are left, top, width, height in pixels.
 
     Returns:
-        Frame number → faces in the order of the lines, frames in ascending order; those without lines are left out.
+        Frame number → faces in the order of the lines, with frames in ascending order and without empty ones.
 
     Raises:
-        AnnotationError: the file is missing, empty or malformed; the message names the line.
+        AnnotationError: The file is missing, empty or malformed; the message names the line.
     """
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
-        raise AnnotationError(f"{path} is no text file; expected lines frame,id,x,y,w,h,score") from None
+        raise AnnotationError(f"{path} is not a text file; expected lines frame,id,x,y,w,h,score") from None
     except OSError as error:
         raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
     rows = defaultdict[int, list[list[float]]](list)
@@ -64,7 +64,7 @@ def read_detections(path: str | os.PathLike[str]) -> dict[int, Faces]:
                 raise AnnotationError(f"{path}, line {number}: {error}") from None
             rows[frame].append(values)
     if not rows:
-        raise AnnotationError(f"{path} holds no detections; expected lines frame,id,x,y,w,h,score")
+        raise AnnotationError(f"{path} contains no detections; expected lines frame,id,x,y,w,h,score")
     return {frame: _faces(rows[frame]) for frame in sorted(rows)}
 
 
@@ -77,7 +77,7 @@ def _parse(line: str) -> tuple[int, list[float]]:
     except ValueError:
         raise ValueError(f"not a number in {line.strip()[:80]!r}") from None
     if not (1 <= frame <= _MAX_FRAME and frame.is_integer()):
-        raise ValueError(f"frames are whole numbers from 1 to {_MAX_FRAME:,}, not {fields[0].strip()}")
+        raise ValueError(f"frame numbers are whole numbers from 1 to {_MAX_FRAME:,}, not {fields[0].strip()}")
     if not 0 <= values[-1] <= 1:
         raise ValueError(f"scores are from 0 to 1, not {fields[6].strip()}")
     return int(frame), values
@@ -89,17 +89,17 @@ def _faces(rows: list[list[float]]) -> Faces:
 
 
 def write_tracks(path: str | os.PathLike[str], frames: Iterable[tuple[int, Faces]]) -> int:
-    """Writes tracks, one line ``frame,id,x,y,w,h,score,-1,-1,-1`` each, atomically.
+    """Writes tracks atomically, one line ``frame,id,x,y,w,h,score,-1,-1,-1`` per face.
 
     Args:
-        path: the text file.
-        frames: numbers and faces of the frames; faces without a track (no ids, or −1) are left out.
+        path: Text file to write.
+        frames: Number and faces of each frame; faces without a track (no IDs, or -1) are left out.
 
     Returns:
-        How many lines were written.
+        Number of lines written.
 
     Raises:
-        FaceDetError: the file can't be written.
+        FaceDetError: The file cannot be written.
     """
     lines: list[str] = []
     for frame, faces in frames:

@@ -1,4 +1,4 @@
-"""The settings of the tracker, and named sets of them."""
+"""The settings of the tracker, and its presets."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from facedet_mm.errors import FaceDetError
 
 @dataclass(frozen=True)
 class TrackerSettings:
-    """What the tracker may do; the defaults are for faces.
+    """Settings of the tracker; the defaults are for faces.
 
-    Scores are those of the detector, from 0 to 1. Costs are 1 - IoU · score (detections of high score) or
-    1 - IoU (others); a pair is made up to a cost of the threshold, so a higher one tolerates faster motion.
+    Scores are those of the detector, from 0 to 1. The cost of a pair of a detection and a track is 1 - IoU · score for
+    detections of high score and 1 - IoU for others. Pairs whose cost exceeds the threshold are never made, so a higher
+    threshold tolerates faster motion.
 
     Attributes:
-        track_thr: a detection of this score or more is *high*: it may continue, find again or start any track.
-        low_thr: a detection above this score and below ``track_thr`` is *low*: it may continue a track that was
-            seen in the last frame, as faces do that are blurred or half hidden. Others are left out.
-        new_track_thr: a high detection that belongs to no track starts one from this score on.
-        match_thr: largest cost of a high detection and a track.
-        low_match_thr: largest cost of a low detection and a track.
-        new_match_thr: largest cost of a high detection and a track that was seen only once; it is confirmed, and
-            gets its id, by this second sight, and is given up without it.
-        duplicate_thr: of a tracked and a lost track that overlap by more than this IoU, the one followed for less
-            time is given up; a detection that overlaps a better one by more starts no track.
-        track_buffer: frames, at 30 a second, for which a lost track is remembered.
-        height_power: how much the heights count in the IoU of the associations; 0 is the plain IoU. See
+        track_thr: A detection with at least this score is *high*: it may continue, recover or start any track.
+        low_thr: A detection above this score and below ``track_thr`` is *low*: it may continue a track that was seen
+            in the last frame, as blurred or half hidden faces do. Detections below are ignored.
+        new_track_thr: Least score of a high detection without a track that starts one.
+        match_thr: Largest cost of a high detection and a track.
+        low_match_thr: Largest cost of a low detection and a track.
+        new_match_thr: Largest cost of a high detection and a track that was seen only once. A second match confirms
+            such a track, which then gets its ID; without one it is removed.
+        duplicate_thr: If a tracked and a lost track overlap by more than this IoU, the one tracked for less time is
+            removed; a detection that overlaps a better one by more starts no track.
+        track_buffer: Number of frames, at 30 frames per second, for which a lost track is remembered.
+        height_power: Weight of the heights in the IoU of the associations; 0 is the plain IoU. See
             :func:`~facedet_mm.tracking.association.iou_matrix`.
-        trust_scores: the surer a detection, the closer its track follows it: the variance of the measurement is
-            multiplied by 1 - score (NSA Kalman filter; GIAOTracker, arXiv 2202.11983, section 3.3).
-        scale_motion: the motion model knows the frame rate, so that tracks live on at few frames a second.
-        drop_ties: leave out detections with exactly the score ``track_thr``, as the authors' code does; for the
-            comparison with it.
+        trust_scores: Whether a track follows a detection more closely the higher its score: the variance of the
+            measurement is multiplied by 1 - score (NSA Kalman filter; GIAOTracker, arXiv 2202.11983, section 3.3).
+        scale_motion: Whether the motion model takes the frame rate into account, so that tracks survive low frame
+            rates.
+        drop_ties: Whether to ignore detections whose score is exactly ``track_thr``, as the authors' code does; only
+            for comparison with it.
 
     Raises:
-        FaceDetError: a value is out of range.
+        FaceDetError: A value is out of range.
     """
 
     track_thr: float = 0.6
@@ -67,6 +69,23 @@ class TrackerSettings:
         if not 0 <= self.height_power < math.inf:
             raise FaceDetError(f"height_power must be 0 or more, not {self.height_power}")
 
+    @classmethod
+    def from_preset(cls, preset: TrackerSettings | str) -> TrackerSettings:
+        """Returns the settings with this name in :data:`PRESETS`; settings are returned as they are.
+
+        Raises:
+            FaceDetError: There is no such preset.
+
+        Example:
+            >>> TrackerSettings.from_preset("conservative").track_thr
+            0.7
+        """
+        if isinstance(preset, TrackerSettings):
+            return preset
+        if preset not in PRESETS:
+            raise FaceDetError(f"no tracker preset {preset!r}; choose one of {', '.join(PRESETS)}")
+        return PRESETS[preset]
+
 
 PRESETS = {
     "faces": TrackerSettings(),
@@ -76,18 +95,6 @@ PRESETS = {
     "conservative": TrackerSettings(track_thr=0.7, new_track_thr=0.8, match_thr=0.8, new_match_thr=0.8),
     "aggressive": TrackerSettings(track_thr=0.4, new_track_thr=0.5, track_buffer=60),
 }
-"""Named settings: ``faces``, the default; ``bytetrack``, what the authors evaluate with and exactly what their code
-gives; ``conservative``, fewer wrong tracks and switched ids, more faces without one; ``aggressive``, the opposite."""
-
-
-def settings_of(settings: TrackerSettings | str) -> TrackerSettings:
-    """The settings, or those of a preset's name.
-
-    Raises:
-        FaceDetError: there is no such preset.
-    """
-    if isinstance(settings, TrackerSettings):
-        return settings
-    if settings not in PRESETS:
-        raise FaceDetError(f"no tracker preset {settings!r}; there are {', '.join(PRESETS)}")
-    return PRESETS[settings]
+"""Named settings. ``faces``: the default. ``bytetrack``: those of the authors' evaluation, with exactly the results of
+their code. ``conservative``: fewer wrong tracks and ID switches, more faces without an ID. ``aggressive``: the
+opposite."""

@@ -1,4 +1,4 @@
-"""Steady boxes and landmarks: less jitter on a face at rest, no lag on one that moves."""
+"""Smooths boxes and landmarks: less jitter on a face at rest, no lag on one that moves."""
 
 from __future__ import annotations
 
@@ -18,37 +18,43 @@ _COORDINATES = 4 + 10
 _TIME, _SCORE = 0, 1
 _SEEN, _VELOCITY, _SMOOTH = (slice(2 + i * _COORDINATES, 2 + (i + 1) * _COORDINATES) for i in range(3))
 _COLUMNS = 2 + 3 * _COORDINATES
-"""A track is a row: time of its last frame, smoothed score; last detection, velocity a second, smoothed values."""
+"""A track is a row: time of its last frame, smoothed score, last detection, velocity per second, smoothed values."""
 _RATE = 30.0
-"""The weights are given for so many frames a second."""
-_LEAST_STEP = 1e-3
-"""Seconds; a time that doesn't advance counts as this."""
+"""Frames per second for which the weights are given."""
+_MIN_STEP = 1e-3
+"""Seconds between two frames whose times are equal or out of order."""
 _VELOCITY_WEIGHT = 0.15
-"""Of a new velocity: the noise of two boxes' difference must not pass for motion."""
+"""Weight of a new velocity: the noise in the difference of two boxes must not look like motion."""
 _SCORE_WEIGHT = 0.3
 _SLOW, _FAST = 0.4, 1.0
-"""Face sizes a second: up to the first a face is at rest, from the second on it is fast."""
+"""Face sizes per second: up to the first a face is at rest, from the second on it is fast."""
 _SLACK = 0.1
-"""The farthest that an edge or landmark may stay behind what was detected, in face sizes."""
+"""Largest distance of a smoothed edge or landmark from the detected one, in face sizes."""
 _MEMORY = 1.0
-"""Seconds for which an unseen track's filter is kept, so that a missed detection does not make the box jump."""
+"""Seconds for which a track is remembered, so that the box does not jump after a missed detection."""
 
 
 class FaceSmoother:
-    """An exponential average a track whose weight of the newest detection grows with the speed of the face.
+    """One exponential average per track, in which the newest detection weighs more the faster the face moves.
 
     The idea is that of the 1€ filter (Casiez et al., CHI 2012): noise disturbs at rest, lag disturbs in motion. Speed
-    is measured in sizes of the face a second; the box and the landmarks of a face share one weight, so they stay
-    together: a landmark that is always inside the detected box is inside the smoothed one. Real time steps make the
-    result independent of the frame rate. Nothing strays from the detection by more than a tenth of the face.
+    is measured in face sizes per second. The box and the landmarks of a face share one weight, so a landmark that is
+    always inside the detected box is also inside the smoothed one. Weights depend on the time between frames, which
+    makes the result independent of the frame rate. No point differs from its detection by more than a tenth of the
+    face.
 
     Args:
-        still: weight of the newest detection of a face at rest, at 30 frames a second; smaller is steadier. It lets
-            ``still / (2 - still)`` of the variance of independent noise through.
-        fast: its weight from one face size a second on; a fast face lags ``(1 - fast) / fast`` frames behind.
+        still: Weight of the newest detection of a face at rest, at 30 frames per second; smaller is steadier. A share
+            of ``still / (2 - still)`` of the variance of independent noise remains.
+        fast: Weight of the newest detection from one face size per second on; a fast face lags ``(1 - fast) / fast``
+            frames behind.
+
+    Attributes:
+        still: Weight of the newest detection of a face at rest.
+        fast: Weight of the newest detection of a fast face.
 
     Raises:
-        FaceDetError: not ``0 < still <= fast <= 1``.
+        FaceDetError: ``0 < still <= fast <= 1`` does not hold.
 
     Example:
         >>> smoother = FaceSmoother()
@@ -71,27 +77,27 @@ class FaceSmoother:
         self._tracks: Array = np.zeros((0, _COLUMNS))
 
     def __len__(self) -> int:
-        """How many tracks are remembered."""
+        """Returns the number of tracks that are remembered."""
         return len(self._ids)
 
     def update(self, faces: Faces, time: float) -> Faces:
-        """The same faces with steadier boxes, landmarks and scores; those with the id -1 as they are.
+        """Returns the faces with smoothed boxes, landmarks and scores; those with the ID -1 are unchanged.
 
         Args:
-            faces: of the next frame, with track ids.
-            time: of the frame, in seconds. One that isn't later than the last counts as a millisecond later.
+            faces: Faces of the next frame, with track IDs.
+            time: Time of the frame in seconds. One that is not later than the last counts as a millisecond later.
 
         Returns:
             Faces in the same order.
 
         Raises:
-            FaceDetError: the faces have no track ids, or ``time`` is not finite.
+            FaceDetError: The faces have no track IDs, or ``time`` is not finite.
         """
         if not math.isfinite(time):
             raise FaceDetError(f"the time of a frame must be finite, not {time}")
         if faces.track_ids is None:
             if len(faces):
-                raise FaceDetError("smoothing needs faces with track ids: pass what a tracker returns")
+                raise FaceDetError("smoothing needs faces with track IDs: pass the faces that a tracker returns")
             return faces
         tracked = (faces.track_ids >= 0).nonzero()[0]
         ids, seen = faces.track_ids[tracked], _coordinates(faces)[tracked]
@@ -100,7 +106,7 @@ class FaceSmoother:
         return _replaced(faces, tracked, tracks)
 
     def _find(self, ids: NDArray[np.int64], seen: Array, scores: NDArray[np.float32], time: float) -> Array:
-        """The rows of the tracks as they were; a new track's is that of a face at rest where it is seen."""
+        """Returns the rows of the tracks before the frame; a new track is a face at rest at its first detection."""
         tracks = np.zeros((len(ids), _COLUMNS))
         tracks[:, _TIME], tracks[:, _SCORE], tracks[:, _SEEN], tracks[:, _SMOOTH] = time, scores, seen, seen
         if len(self._ids):
@@ -110,8 +116,8 @@ class FaceSmoother:
         return tracks
 
     def _step(self, tracks: Array, seen: Array, scores: NDArray[np.float32], time: float) -> Array:
-        """The rows after a frame."""
-        steps = np.maximum(time - tracks[:, _TIME], _LEAST_STEP)
+        """Returns the rows of the tracks after the frame."""
+        steps = np.maximum(time - tracks[:, _TIME], _MIN_STEP)
         sizes = np.sqrt(np.maximum(seen[:, 2] - seen[:, 0], 1) * np.maximum(seen[:, 3] - seen[:, 1], 1))
         change = np.nan_to_num((seen - tracks[:, _SEEN]) / steps[:, None])
         weights = _at_rate(np.full(len(seen), _VELOCITY_WEIGHT), steps)
@@ -126,13 +132,13 @@ class FaceSmoother:
 
         after = np.empty_like(tracks)
         after[:, _TIME], after[:, _SEEN], after[:, _VELOCITY] = time, seen, velocity
-        # a coordinate that wasn't there before starts anew, one that is missing now is missing
+        # a coordinate without a history starts at the detection, and one without a detection stays NaN
         after[:, _SMOOTH] = np.where(np.isfinite(smooth) & np.isfinite(seen), smooth, seen)
         after[:, _SCORE] = tracks[:, _SCORE] + _SCORE_WEIGHT * (scores - tracks[:, _SCORE])
         return after
 
     def _remember(self, ids: NDArray[np.int64], tracks: Array, time: float) -> None:
-        # absolute, so that a clock that jumps back doesn't keep tracks for ever
+        # absolute, so that tracks do not stay forever when the clock jumps back
         kept = (np.abs(time - self._tracks[:, _TIME]) <= _MEMORY) & ~np.isin(self._ids, ids)
         all_ids = np.concatenate([self._ids[kept], ids])
         order = np.argsort(all_ids, kind="stable")
@@ -141,15 +147,15 @@ class FaceSmoother:
 
 
 def _at_rate(weights: Array, steps: Array) -> Array:
-    """Weights at 30 frames a second turned into those for other steps of time, in seconds."""
-    turned: Array = 1 - (1 - weights) ** (steps * _RATE)
-    return turned
+    """Converts weights for 30 frames per second to those for other time steps, in seconds."""
+    converted: Array = 1 - (1 - weights) ** (steps * _RATE)
+    return converted
 
 
 def _speeds(velocity: Array) -> Array:
-    """(N,) speeds of (N, 14) velocities: of the box's center, of its growth or of the landmarks, the greatest.
+    """Returns the largest speed of box center, box growth and landmarks, (N,), from velocities (N, 14).
 
-    Means over points, because in them the noise of single points falls and common motion stays.
+    Each is a mean over points, which reduces the noise of single points and keeps their common motion.
     """
     corners, landmarks = velocity[:, :4].reshape(-1, 2, 2), velocity[:, 4:].reshape(-1, 5, 2)
     means = np.stack([corners.mean(axis=1), (corners[:, 1] - corners[:, 0]) / 2, landmarks.mean(axis=1)])
@@ -158,7 +164,7 @@ def _speeds(velocity: Array) -> Array:
 
 
 def _coordinates(faces: Faces) -> Array:
-    """(N, 14) box and landmarks; NaN where there are none."""
+    """Returns (N, 14) boxes and landmarks; NaN where there are none."""
     values = np.full((len(faces), _COORDINATES), np.nan)
     values[:, :4] = faces.boxes
     if faces.landmarks is not None:

@@ -8,22 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.structures import Faces
-from facedet_mm.tracking.kalman import STATE, boxes_of
+from facedet_mm.tracking.kalman import STATE, state_to_boxes
+from facedet_mm.tracking.tracked_faces import move_landmarks
 
-_SEEN = 4 + 1 + 10
+_SEEN_COLUMNS = 4 + 1 + 10
 
 
 @dataclass
 class Tracks:
-    """N tracks; those without an id stand at the end.
+    """N tracks; those without an ID are at the end.
 
     Attributes:
-        state: (5, 4, N) float64, of the Kalman filter.
-        ids: (N,) int64; 0 for a track that isn't confirmed yet.
-        born: (N,) int64, number of the frame.
+        state: (5, 4, N) float64, the state of the Kalman filter.
+        ids: (N,) int64; 0 for a track that is not confirmed yet.
+        born: (N,) int64, number of the first frame.
         last: (N,) int64, number of the last frame with a detection.
         lost: (N,) bool, whether the track was missed since.
-        seen: (N, 15) float32, the last detection's box, score and landmarks.
+        seen: (N, 15) float32, box, score and landmarks of the last detection.
     """
 
     state: NDArray[np.float64]
@@ -34,13 +35,13 @@ class Tracks:
     seen: NDArray[np.float32]
 
     @classmethod
-    def none(cls) -> Tracks:
-        """No tracks."""
-        return cls.start(np.zeros((*STATE, 0)), np.zeros((0, _SEEN), np.float32), 0)
+    def empty(cls) -> Tracks:
+        """Returns no tracks."""
+        return cls.start(np.zeros((*STATE, 0)), np.zeros((0, _SEEN_COLUMNS), np.float32), 0)
 
     @classmethod
     def start(cls, state: NDArray[np.float64], seen: NDArray[np.float32], frame: int) -> Tracks:
-        """Tracks that are seen for the first time."""
+        """Returns tracks that are seen for the first time in this frame."""
         count = len(seen)
         born = np.full(count, frame, np.int64)
         return cls(state, np.zeros(count, np.int64), born, born.copy(), np.zeros(count, bool), seen)
@@ -68,29 +69,21 @@ class Tracks:
             np.concatenate([self.seen, other.seen]),
         )
 
-    def faces(self, landmarks: bool) -> Faces:
-        """Where the tracks are: the filter's boxes, the last scores, the last landmarks moved along with the box."""
-        boxes = boxes_of(self.state).T
-        points = _moved(self.seen[:, 5:].reshape(-1, 5, 2), self.seen[:, :4], boxes) if landmarks else None
+    def predicted_faces(self, landmarks: bool) -> Faces:
+        """Returns the boxes of the filter with the last scores, and the last landmarks moved along with the box.
+
+        Args:
+            landmarks: Whether the faces have landmarks.
+        """
+        boxes = state_to_boxes(self.state).T
+        points = move_landmarks(self.seen[:, 5:].reshape(-1, 5, 2), self.seen[:, :4], boxes) if landmarks else None
         return Faces(boxes, self.seen[:, 4], points, self.ids)
 
 
-def ids_of(faces: Faces) -> NDArray[np.int64]:
-    """(N,) the ids of what a tracker gave; none for a frame without faces, which may have no ids either."""
-    return np.zeros(0, np.int64) if faces.track_ids is None else faces.track_ids
-
-
 def seen_columns(faces: Faces, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    """(N, 15) float32 for :attr:`Tracks.seen`; landmarks are NaN where the detector gives none."""
-    seen = np.empty((len(rows), _SEEN), np.float32)
+    """Returns (N, 15) float32 for :attr:`Tracks.seen`; landmarks are NaN if the detector returns none."""
+    seen = np.empty((len(rows), _SEEN_COLUMNS), np.float32)
     seen[:, :4] = faces.boxes[rows]
     seen[:, 4] = faces.scores[rows]
     seen[:, 5:] = np.nan if faces.landmarks is None else faces.landmarks[rows].reshape(-1, 10)
     return seen
-
-
-def _moved(points: NDArray[np.float32], old: NDArray[np.float32], new: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The points at the same place within the new boxes as within the old ones."""
-    scale = (new[:, 2:] - new[:, :2]) / (old[:, 2:] - old[:, :2])
-    moved: NDArray[np.float64] = (points - old[:, None, :2]) * scale[:, None] + new[:, None, :2]
-    return moved

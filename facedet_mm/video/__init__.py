@@ -1,1 +1,1 @@
-"""Video: sources, sinks, and the pipeline that finds and follows faces from one to the other."""
+"""Video sources and sinks, and the pipeline that tracks faces from one to the other; deploy and above may import it."""

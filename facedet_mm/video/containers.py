@@ -1,6 +1,6 @@
-"""Whether a video file is all there, told by the sizes in its own structure.
+"""Checks from the sizes in its own structure whether a video file is complete.
 
-Decoders stop without a word where a file was cut off; the containers state how long their parts are.
+Decoders stop silently where a file was cut off; containers state how long their parts are.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-NO_INDEX = "cut off: its end, and with it the index, is missing; fetch or copy the file again"
-"""Why an MP4 that ends early can't be opened."""
+NO_INDEX = "the end of the file is missing, and with it the index; download or copy the file again"
+"""Why an MP4 file that ends early cannot be opened."""
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
 _BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp"))
-"""What an MP4 or QuickTime file may begin with."""
+"""Types of the first box of an MP4 or QuickTime file."""
 
 
 def container_kind(path: Path) -> str | None:
-    """``'mp4'`` (MOV as well), ``'matroska'`` (WebM as well), ``'avi'``, ``'gif'``, or ``None`` for all others.
+    """Returns ``'mp4'`` (also for MOV), ``'matroska'`` (also for WebM), ``'avi'``, ``'gif'``, or ``None`` for others.
 
     Raises:
-        OSError: the file can't be read.
+        OSError: The file cannot be read.
     """
     with path.open("rb") as file:
         head = file.read(12)
@@ -35,23 +35,23 @@ def container_kind(path: Path) -> str | None:
 
 
 def is_truncated(path: Path) -> bool:
-    """Whether the file ends before its structure does; ``False`` where the container doesn't tell.
+    """Returns whether the file is shorter than its structure says; ``False`` if the container does not say.
 
     Raises:
-        OSError: the file can't be read.
+        OSError: The file cannot be read.
     """
     kind = container_kind(path)
     if kind is None:
         return False
     size = path.stat().st_size
     with path.open("rb") as file:
-        return _CHECKS[kind](file, size)
+        return _ENDS_EARLY[kind](file, size)
 
 
 def _mp4_ends_early(file: BinaryIO, size: int) -> bool:
-    """ISO/IEC 14496-12, 4.2: boxes of a 32-bit size (1: a 64-bit one follows, 0: up to the end) and a type."""
+    """ISO/IEC 14496-12, 4.2: boxes start with a 32-bit size (1: a 64-bit one follows, 0: to the end) and a type."""
     position = 0
-    while position + 8 <= size:  # less than a box's head behind the last one is no part of it
+    while position + 8 <= size:  # fewer bytes than a box header after the last box do not belong to the video
         file.seek(position)
         head = file.read(16)
         length = int.from_bytes(head[:4], "big")
@@ -60,13 +60,13 @@ def _mp4_ends_early(file: BinaryIO, size: int) -> bool:
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
         if length < 8:
-            return False  # damaged rather than short
+            return False  # damaged rather than truncated
         position += length
     return position > size
 
 
 def _matroska_ends_early(file: BinaryIO, size: int) -> bool:
-    """RFC 8794 and 9559: an EBML header, then a segment that holds all else; its size may be unknown."""
+    """RFC 8794 and 9559: an EBML header, then a segment with everything else; the segment's size may be unknown."""
     file.seek(4)
     position = 4 + sum(_ebml_size(file))
     file.seek(position)
@@ -78,14 +78,14 @@ def _matroska_ends_early(file: BinaryIO, size: int) -> bool:
 
 
 def _ebml_size(file: BinaryIO) -> tuple[int, int]:
-    """Bytes that a variable-length number takes, and its value."""
+    """Reads a number of variable length; returns its length in bytes and its value."""
     first = (file.read(1) or b"\xff")[0]
     width = 9 - first.bit_length()
     return width, int.from_bytes(bytes([first & (0x7F >> (width - 1))]) + file.read(width - 1), "big")
 
 
 def _avi_ends_early(file: BinaryIO, size: int) -> bool:
-    """RIFF chunks, several in an OpenDML file of over 1 GB."""
+    """RIFF chunks; an OpenDML file larger than 1 GB has several."""
     position = 0
     while position + 8 <= size:
         file.seek(position)
@@ -94,16 +94,16 @@ def _avi_ends_early(file: BinaryIO, size: int) -> bool:
             return False
         length = int.from_bytes(head[4:], "little")
         position += 8 + length + length % 2
-    return position > size + 1  # the last byte may be left unpadded
+    return position > size + 1  # the last byte may lack its padding
 
 
 def _gif_ends_early(file: BinaryIO, size: int) -> bool:
-    """The trailer is one semicolon; some writers put zeros or a line's end behind it."""
+    """The last byte is a semicolon; some writers append zeros or a line break."""
     file.seek(max(0, size - 64))
     return not file.read().rstrip(b"\0\r\n").endswith(b";")
 
 
-_CHECKS: dict[str, Callable[[BinaryIO, int], bool]] = {
+_ENDS_EARLY: dict[str, Callable[[BinaryIO, int], bool]] = {
     "mp4": _mp4_ends_early,
     "matroska": _matroska_ends_early,
     "avi": _avi_ends_early,

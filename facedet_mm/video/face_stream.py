@@ -12,7 +12,6 @@ from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.low_light import LowLight
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import ByteTracker, TrackerSettings
-from facedet_mm.tracking.settings import settings_of
 from facedet_mm.tracking.smoothing import FaceSmoother
 from facedet_mm.video.frame import Frame
 from facedet_mm.video.keyframes import KeyframePolicy
@@ -52,14 +51,14 @@ class StreamOptions:
         if self.tracker is None and self.keyframes != 1:
             raise FaceDetError("keyframes need tracking: between them, faces are where their tracks predict them")
         if self.tracker is not None:
-            settings_of(self.tracker)
+            TrackerSettings.from_preset(self.tracker)
 
     @property
     def detector_score_thr(self) -> float:
         """What the detector should give: the tracker follows faces by detections of low score, too."""
         if self.tracker is None:
             return self.score_thr
-        return min(self.score_thr, settings_of(self.tracker).low_thr)
+        return min(self.score_thr, TrackerSettings.from_preset(self.tracker).low_thr)
 
 
 class FaceStream:

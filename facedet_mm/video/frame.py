@@ -1,4 +1,4 @@
-"""A frame of a video, and what is known of the video as a whole."""
+"""A frame of a video, and the facts known about the video as a whole."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image of a video.
+    """One frame of a video.
 
     Attributes:
         image: (H, W, 3) uint8, BGR, upright.
-        number: from 1.
-        time: seconds since the first frame.
+        number: Frame number, counted from 1.
+        time: Seconds since the first frame.
     """
 
     image: NDArray[np.uint8]
@@ -26,16 +26,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What is known of a video before its first frame.
+    """The facts known about a video before its first frame is read.
 
     Attributes:
-        name: what to call it.
-        width: of a frame as it comes out, in pixels.
-        height: likewise.
-        fps: frames a second, the average where the rate varies.
-        total_frames: as far as the file says; ``None`` where it doesn't or the stream is endless.
-        live: frames come when they come; a slow reader loses some.
-        audio: the file whose sound belongs to the images, ``None`` without sound.
+        name: Name of the video used in messages.
+        width: Frame width in pixels, after rotation and scaling.
+        height: Frame height in pixels, after rotation and scaling.
+        fps: Frames per second; the average if the frame rate varies.
+        total_frames: Number of frames according to the file; ``None`` if it does not say or the stream is endless.
+        live: Whether frames arrive in real time, so that a slow reader misses some.
+        audio: File that contains the sound of the video; ``None`` without sound.
     """
 
     name: str

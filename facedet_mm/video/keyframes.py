@@ -1,4 +1,4 @@
-"""Which frames of a video the detector runs on."""
+"""Decides on which frames of a video the detector runs."""
 
 from __future__ import annotations
 
@@ -11,43 +11,44 @@ from facedet_mm.errors import FaceDetError
 from facedet_mm.structures import Faces
 from facedet_mm.tracking.association import iou_matrix
 from facedet_mm.tracking.settings import TrackerSettings
-from facedet_mm.tracking.tracks import ids_of
+from facedet_mm.tracking.tracked_faces import track_ids
 from facedet_mm.video.scene_cuts import SceneCutDetector
 
 __all__ = ["KeyframePolicy"]
 
-_LONGEST = 10
-"""Frames: where nothing moves, a face that comes in is found after so many at the latest."""
-_DRIFT = 0.25
-"""Face sizes that a face may move from one detection to the next."""
-_OFTEN = 3
-"""Frames from one detection to the next while faces are new, overlap or fade: their motion isn't known, or does not
-tell who hides whom."""
-_OVERLAP = 0.05
-_SURE = 0.6
-"""Least score of a face that does not fade."""
-_NEWCOMER = TrackerSettings().new_track_thr
+_MAX_INTERVAL = 10
+"""Frames after which the detector runs even if nothing moves, so that a new face is found."""
+_MAX_MOTION = 0.25
+"""Face sizes by which a face may move from one detection to the next."""
+_UNSURE_INTERVAL = 3
+"""Frames from one detection to the next while faces are new, overlap or fade: their motion is unknown, or does not show
+which face hides the other."""
+_OVERLAP_IOU = 0.05
+_FADING_SCORE = 0.6
+"""A face with a lower score fades."""
+NEW_FACE_SCORE = TrackerSettings().new_track_thr
+"""Least score of a face without a track for which the detector runs again on the next frame."""
 
 
 class KeyframePolicy:
     """Decides on which frames of a video the detector runs.
 
-    It runs on every ``interval``-th frame, at once where a new shot begins, and once more on the next frame when a
-    face was found that no track has yet, since a second sight confirms it, or when one was missed. With ``'adaptive'``
-    it runs as often as needed: before the fastest face has moved by a quarter of its size, on every third frame while
-    faces are new, overlap or fade (score below 0.6), and on every tenth at least.
+    It runs on every ``interval``-th frame and on the first frame of a shot. It runs again on the next frame when a
+    face without a track was found, which needs a second detection to be confirmed, or when a tracked face was missed.
+    With ``'adaptive'`` it runs as often as needed: before the fastest face has moved by a quarter of its size, on
+    every third frame while faces are new, overlap or fade (score below 0.6), and on every tenth frame at least.
 
-    The two methods may be called in different threads: what is observed then acts as soon as it is known.
+    The two methods may be called in different threads; observed faces then take effect as soon as they are known.
 
     Args:
-        interval: frames from one detection to the next, or ``'adaptive'``.
+        interval: Frames from one detection to the next, or ``'adaptive'``.
 
     Attributes:
-        longest: frames from one detection to the next, at most.
-        cut: whether a new shot begins with the frame asked for last; tracks must not go on across it.
+        longest: Largest number of frames from one detection to the next.
+        cut: Whether a new shot begins with the last frame; tracks must not continue across a cut.
 
     Raises:
-        FaceDetError: ``interval`` is neither ``'adaptive'`` nor a whole number from 1 on.
+        FaceDetError: ``interval`` is neither ``'adaptive'`` nor a whole number of at least 1.
 
     Example:
         >>> policy, frame = KeyframePolicy(interval=3), np.zeros((90, 160, 3), np.uint8)
@@ -58,9 +59,9 @@ class KeyframePolicy:
     def __init__(self, interval: int | Literal["adaptive"] = 5) -> None:
         whole = isinstance(interval, (int, np.integer)) and not isinstance(interval, bool)
         if interval != "adaptive" and not (whole and int(interval) >= 1):
-            raise FaceDetError(f"interval must be a whole number of frames from 1 on or 'adaptive', not {interval!r}")
+            raise FaceDetError(f"interval must be 'adaptive' or a whole number of frames, at least 1, not {interval!r}")
         self._adaptive = interval == "adaptive"
-        self.longest = _LONGEST if interval == "adaptive" else int(interval)
+        self.longest = _MAX_INTERVAL if interval == "adaptive" else int(interval)
         self._cuts = SceneCutDetector()
         self.reset()
 
@@ -73,17 +74,17 @@ class KeyframePolicy:
         self._confirming = False
 
     def should_detect(self, image: NDArray[np.uint8]) -> bool:
-        """Whether to run the detector on this frame; to be asked once for each, in order.
+        """Returns whether to run the detector on this frame; call it once for each frame, in order.
 
         Args:
-            image: uint8 BGR (H, W, 3).
+            image: (H, W, 3) uint8 BGR.
 
         Raises:
-            ImageError: ``image`` is no uint8 image.
+            ImageError: ``image`` is not a uint8 image.
         """
         self.cut = self._cuts.update(image)
         if self.cut or self._waited >= self._wanted:
-            # a face that a second look did not confirm isn't worth a third
+            # a face that a second detection did not confirm gets no third
             self._confirming = self._wanted == 1 and not self._confirming
             self._waited, self._wanted = 1, self.longest
             return True
@@ -91,27 +92,27 @@ class KeyframePolicy:
         return False
 
     def observe(self, faces: Faces) -> None:
-        """Takes note of the faces of a frame, detected or predicted.
+        """Records the faces of a frame, detected or predicted.
 
         Args:
-            faces: with track ids; untracked ones (-1) are those that wait to be confirmed.
+            faces: Faces with track IDs; those with the ID -1 wait to be confirmed.
         """
-        ids = ids_of(faces)
+        ids = track_ids(faces)
         tracked = faces[ids >= 0]
-        missed = ~np.isin(ids_of(self._last), ids)
-        if (missed.any() or (faces.scores[ids < 0] >= _NEWCOMER).any()) and not self._confirming:
+        missed = ~np.isin(track_ids(self._last), ids)
+        if (missed.any() or (faces.scores[ids < 0] >= NEW_FACE_SCORE).any()) and not self._confirming:
             self._wanted = 1
         elif self._adaptive:
-            self._wanted = min(self._wanted, _needed(self._last, tracked))
+            self._wanted = min(self._wanted, _needed_interval(self._last, tracked))
         self._last = tracked
 
 
-def _needed(last: Faces, faces: Faces) -> int:
-    """Frames from one detection to the next that these tracked faces and those a frame ago ask for."""
-    _, now, before = np.intersect1d(ids_of(faces), ids_of(last), return_indices=True)
+def _needed_interval(last: Faces, faces: Faces) -> int:
+    """Returns the frames from one detection to the next that the tracked faces of the last two frames need."""
+    _, now, before = np.intersect1d(track_ids(faces), track_ids(last), return_indices=True)
     boxes = faces.boxes.astype(np.float64)
-    crowded = np.triu(iou_matrix(boxes.T, boxes.T) > _OVERLAP, 1).any()
-    unclear = crowded or len(now) < len(faces) or bool((faces.scores < _SURE).any())
+    crowded = np.triu(iou_matrix(boxes.T, boxes.T) > _OVERLAP_IOU, 1).any()
+    unclear = crowded or len(now) < len(faces) or bool((faces.scores < _FADING_SCORE).any())
     moved, sizes = boxes[now] - last.boxes[before], np.sqrt(np.prod(boxes[now, 2:] - boxes[now, :2], axis=1))
     step = np.abs(moved).max(axis=1, initial=0) / np.maximum(sizes, 1)
-    return int(np.clip(_DRIFT / max(step.max(initial=0), 1e-9), 1, _OFTEN if unclear else _LONGEST))
+    return int(np.clip(_MAX_MOTION / max(step.max(initial=0), 1e-9), 1, _UNSURE_INTERVAL if unclear else _MAX_INTERVAL))

@@ -26,8 +26,11 @@ from facedet_mm.tracking import TrackerSettings
 from facedet_mm.tracking.gaps import GapFiller
 from facedet_mm.video.face_stream import FaceStream, StreamOptions
 from facedet_mm.video.frame import Frame
-from facedet_mm.video.sources import Source, open_source
-from facedet_mm.video.writers import Sink, WindowSink, open_sink
+from facedet_mm.video.reader import Source
+from facedet_mm.video.sink import Sink
+from facedet_mm.video.sources import open_source
+from facedet_mm.video.window_sink import WindowSink
+from facedet_mm.video.writers import open_sink
 
 Output: TypeAlias = str | os.PathLike[str]
 Shown: TypeAlias = tuple[Frame, Faces, NDArray[np.uint8]]

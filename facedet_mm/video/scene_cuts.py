@@ -1,4 +1,4 @@
-"""Where one shot of a film ends and the next begins."""
+"""Detects where a new shot of a video begins."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ __all__ = ["SceneCutDetector"]
 
 _THUMBNAIL = (32, 18)
 _SAMPLES = 90
-"""Rows or columns of pixels, of the shorter side, that the thumbnail is made from: a fraction of the cost."""
-_LEAST_CHANGE = 25.0
-"""Gray levels, the sum over luma and chroma: two shots of films differ by 50 and more, frames of one by up to 20."""
-_TIMES_USUAL = 3.0
-"""A cut is a jump: much larger than the changes just before, which are large when a camera moves fast."""
+"""Pixels of the shorter side that the thumbnail is computed from; using all would cost much more."""
+_MIN_CHANGE = 25.0
+"""Gray levels, summed over luma and chroma: shots of films differ by 50 and more, frames of one shot by up to 20."""
+_CHANGE_RATIO = 3.0
+"""A cut is this much larger than the changes before it, which are large when a camera moves fast."""
 _HISTORY = 8
-_ALIKE = 0.75
-"""Correlation of the lumas: it stays above in a flash or when the light changes; two shots have 0 to 0.7."""
+"""Number of frames that define the usual change."""
+_SAME_SHOT = 0.75
+"""Correlation of the luma: higher in a flash or when the light changes; 0 to 0.7 between two shots."""
 
 
 class SceneCutDetector:
-    """Says of each frame whether a new shot begins with it, from thumbnails of 32 x 18 pixels.
+    """Detects for each frame whether a new shot begins with it, from thumbnails of 32 x 18 pixels.
 
-    A cut changes colors much, suddenly, and in another pattern: a moving camera does not change them suddenly, a
-    flash or a lamp not in another pattern. Dissolves and fades are no cuts.
+    At a cut, colors change a lot, suddenly, and in a different pattern. A moving camera does not change them suddenly,
+    and a flash or lamp does not change their pattern. Dissolves and fades do not count as cuts.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -42,25 +43,25 @@ class SceneCutDetector:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the last frame: the next one begins another video."""
+        """Forgets everything: the next frame begins another video."""
         self._last: NDArray[np.float32] | None = None
         self._changes: deque[float] = deque(maxlen=_HISTORY)
 
     def update(self, image: NDArray[np.uint8]) -> bool:
-        """Whether a new shot begins with this frame; never at the first one.
+        """Returns whether a new shot begins with this frame; ``False`` for the first one.
 
         Args:
-            image: uint8 BGR (H, W, 3), gray or BGRA: the next frame.
+            image: The next frame: (H, W, 3) uint8 BGR, gray or BGRA.
 
         Raises:
-            ImageError: ``image`` is no uint8 image.
+            ImageError: ``image`` is not a uint8 image.
         """
         last, self._last = self._last, _thumbnail(as_bgr(image))
         if last is None:
             return False
         change = float(np.abs(self._last - last).mean(axis=(0, 1)).sum())
         usual = float(np.median(self._changes)) if self._changes else 0.0
-        if change > max(_LEAST_CHANGE, _TIMES_USUAL * usual) and _correlation(self._last, last) < _ALIKE:
+        if change > max(_MIN_CHANGE, _CHANGE_RATIO * usual) and _correlation(self._last, last) < _SAME_SHOT:
             self._changes.clear()
             return True
         self._changes.append(change)
@@ -68,7 +69,7 @@ class SceneCutDetector:
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(18, 32, 3) float32: luma and chroma."""
+    """Returns luma and chroma, (18, 32, 3) float32."""
     step = max(1, min(image.shape[:2]) // _SAMPLES)
     small = cv2.resize(image[::step, ::step], _THUMBNAIL, interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_BGR2YCrCb).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from facedet_mm.system.concurrency import prefetch
+from facedet_mm.system.concurrency import map_ahead, prefetch, thread_pool, uninterrupted
 
 
 def test_items_come_in_order_and_only_so_many_before_their_turn() -> None:
@@ -92,3 +93,79 @@ def test_a_process_that_ends_in_the_middle_of_native_work_ends_well() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (7, "480000\n", "")
+
+
+@pytest.fixture(params=["SIGINT", "SIGTERM"])
+def interrupt(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A signal that raises ``KeyboardInterrupt``, whatever this process has inherited."""
+    number = getattr(signal, request.param)
+    before = signal.signal(number, signal.default_int_handler)
+    yield number
+    signal.signal(number, before)
+
+
+def interrupted_block(number: int, times: int, done: list[str]) -> None:
+    """A block that is interrupted so many times, and notes how far it came."""
+    with uninterrupted():
+        for _ in range(times):
+            signal.raise_signal(number)
+            done.append("block")
+    done.append("after")
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["first", "second"])
+def test_an_interrupt_waits_for_the_end_of_the_block_and_a_second_one_does_not(interrupt: int, times: int) -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_block(interrupt, times, done)
+    assert done == ["block"]
+    assert signal.getsignal(interrupt) is signal.default_int_handler
+
+
+def test_a_block_without_an_interrupt_and_one_in_another_thread_change_nothing(interrupt: int) -> None:
+    with uninterrupted():
+        assert signal.getsignal(interrupt) is not signal.default_int_handler
+    seen: list[object] = []
+
+    def in_thread() -> None:
+        with uninterrupted():
+            seen.append(signal.getsignal(interrupt))
+
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(interrupt)] == [signal.default_int_handler]
+
+
+def test_a_pool_maps_in_order_and_computes_only_some_results_in_advance() -> None:
+    drawn: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(20):
+            drawn.append(i)
+            yield i
+
+    with thread_pool(2) as pool:
+        for number, result in enumerate(map_ahead(pool, lambda i: i * i, items(), ahead=3)):
+            assert result == number * number
+            assert len(drawn) <= number + 1 + 3
+
+
+def test_an_error_in_the_block_cancels_what_has_not_started() -> None:
+    started: list[int] = []
+    release = threading.Event()
+
+    def work(i: int) -> None:
+        started.append(i)
+        release.wait(10)
+
+    def submit_and_fail() -> None:
+        with thread_pool(1) as pool:
+            for i in range(50):
+                pool.submit(work, i)
+            raise KeyboardInterrupt
+
+    threading.Timer(0.2, release.set).start()
+    with pytest.raises(KeyboardInterrupt):
+        submit_and_fail()
+    assert len(started) <= 2

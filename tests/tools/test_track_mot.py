@@ -82,13 +82,13 @@ def test_the_default_preset_writes_the_detectors_boxes(data, tmp_path):
     [
         ("1,-1,2,3\n", "line 1: expected frame,id,x,y,w,h,score, not '1,-1,2,3'"),
         (line(1, 5) + "\n2,-1,a,1,1,1,0.5\n", "line 3: not a number in '2,-1,a,1,1,1,0.5'"),
-        ("1.5,-1,1,1,1,1,0.5\n", "line 1: frames are whole numbers from 1"),
-        ("0,-1,1,1,1,1,0.5\n", "line 1: frames are whole numbers from 1"),
-        ("nan,-1,1,1,1,1,0.5\n", "line 1: frames are whole numbers from 1"),
+        ("1.5,-1,1,1,1,1,0.5\n", "line 1: frame numbers are whole numbers from 1"),
+        ("0,-1,1,1,1,1,0.5\n", "line 1: frame numbers are whole numbers from 1"),
+        ("nan,-1,1,1,1,1,0.5\n", "line 1: frame numbers are whole numbers from 1"),
         ("1,-1,1,1,1,1,37.2\n", "line 1: scores are from 0 to 1, not 37.2"),
         ("1,-1,1,1,1,1,nan\n", "line 1: scores are from 0 to 1, not nan"),
-        ("", "holds no detections; expected lines frame,id,x,y,w,h,score"),
-        ("\n \n", "holds no detections"),
+        ("", "contains no detections; expected lines frame,id,x,y,w,h,score"),
+        ("\n \n", "contains no detections"),
     ],
 )
 def test_a_malformed_file_is_reported_with_its_line(tmp_path, text, message):
@@ -103,7 +103,7 @@ def test_a_malformed_file_is_reported_with_its_line(tmp_path, text, message):
 def test_an_image_is_no_detection_file(tmp_path):
     path = tmp_path / "image.txt"
     path.write_bytes(b"\x89PNG\r\n\xff\xfe\x00")
-    with pytest.raises(AnnotationError, match="is no text file"):
+    with pytest.raises(AnnotationError, match="is not a text file"):
         read_detections(path)
 
 

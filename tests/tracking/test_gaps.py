@@ -59,7 +59,7 @@ def test_a_gap_that_is_no_number_of_frames_is_refused(gap) -> None:
 
 
 def test_faces_without_ids_are_refused() -> None:
-    with pytest.raises(FaceDetError, match="track ids"):
+    with pytest.raises(FaceDetError, match="track IDs"):
         GapFiller(2).push(Faces([[0, 0, 9, 9]], [0.9]))
 
 

@@ -40,7 +40,7 @@ def test_one_file_is_scored_against_one(tmp_path: Path, capsys) -> None:
     ("results", "message"),
     [
         ("gone", "gone: no such file or folder"),
-        ("empty", "empty: no .txt files; expected one MOTChallenge file a video"),
+        ("empty", "empty: no .txt files; expected one MOTChallenge file per video"),
         ("other", "other: no file for a"),
         ("broken", "a.txt, line 2: expected frame,id,left,top,width,height"),
         ("short", "a.txt, line 1: expected frame,id,left,top,width,height,score,…: fewer than 7 values"),

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from facedet_mm import FaceDetError, Faces, build_detector
 from facedet_mm.tracking import PRESETS, ByteTracker, TrackerSettings
 from facedet_mm.tracking.association import assign, iou_matrix
-from facedet_mm.tracking.kalman import KalmanFilter, boxes_of
+from facedet_mm.tracking.kalman import KalmanFilter, state_to_boxes
 from facedet_mm.tracking.mot import read_detections
 
 SEQUENCES = ("MOT17-02", "MOT17-05", "MOT17-09", "MOT17-13")
@@ -127,7 +127,7 @@ def test_the_filter_in_blocks_equals_the_filter_with_full_matrices():
 
 def test_boxes_survive_the_way_into_the_state_and_back():
     boxes = random_boxes(np.random.default_rng(1), 20)
-    np.testing.assert_allclose(boxes_of(KalmanFilter().start(boxes)), boxes, rtol=1e-12)
+    np.testing.assert_allclose(state_to_boxes(KalmanFilter().start(boxes)), boxes, rtol=1e-12)
 
 
 def test_a_shrinking_box_predicted_for_long_keeps_a_size():
@@ -136,7 +136,7 @@ def test_a_shrinking_box_predicted_for_long_keeps_a_size():
     state[1, 3] = -5
     for _ in range(100):
         filters.predict(state)
-    boxes = boxes_of(state)
+    boxes = state_to_boxes(state)
     assert (boxes[2:] > boxes[:2]).all()
     assert np.isfinite(state).all()
 
@@ -146,7 +146,7 @@ def test_without_measurement_noise_the_track_is_where_the_detection_is():
     state = filters.start(BOX[:, None])
     filters.predict(state)
     filters.correct(state, moved(7, 3)[:, None], np.zeros(1))
-    np.testing.assert_allclose(boxes_of(state)[:, 0], moved(7, 3))
+    np.testing.assert_allclose(state_to_boxes(state)[:, 0], moved(7, 3))
 
 
 def test_a_longer_interval_widens_the_velocity_at_birth_in_proportion_and_its_walk_by_the_power_of_one_and_a_half():
@@ -281,7 +281,7 @@ def test_the_surer_a_detection_the_closer_its_track_follows(trust, factor):
     state = filters.start(BOX[:, None])
     filters.predict(state)
     filters.correct(state, moved(9)[:, None], np.array([factor]))
-    np.testing.assert_allclose(tracker.kalman_boxes(), boxes_of(state).T, rtol=1e-6)
+    np.testing.assert_allclose(tracker.kalman_boxes(), state_to_boxes(state).T, rtol=1e-6)
 
 
 def test_the_detection_index_says_where_each_face_was_in_the_input():
@@ -583,7 +583,7 @@ def test_the_input_is_not_changed():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ByteTracker("byte"), "no tracker preset 'byte'; there are faces, bytetrack"),
+        (lambda: ByteTracker("byte"), "no tracker preset 'byte'; choose one of faces, bytetrack"),
         (lambda: ByteTracker(frame_rate=0), "frame_rate"),
         (lambda: ByteTracker(frame_rate=float("nan")), "frame_rate"),
         (lambda: TrackerSettings(track_thr=1.5), "track_thr must be between 0 and 1"),

@@ -14,11 +14,12 @@ from facedet_mm.errors import FaceDetError
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import ByteTracker
 from facedet_mm.tracking.association import iou_matrix
-from facedet_mm.video import keyframes, propagation
+from facedet_mm.video import keyframes
 from facedet_mm.video.face_stream import FaceStream, StreamOptions
 from facedet_mm.video.frame import Frame
 from facedet_mm.video.keyframes import KeyframePolicy
-from facedet_mm.video.propagation import Propagator
+from facedet_mm.video.optical_flow import FLOW_SIDE, follow_boxes, small_gray
+from facedet_mm.video.propagation import Propagator, with_boxes
 from facedet_mm.video.scene_cuts import SceneCutDetector
 from facedet_mm.video.sources import open_source
 
@@ -53,6 +54,22 @@ class TestSceneCuts:
         detector = SceneCutDetector()
         cuts = [detector.update(frame) for frame in frames]
         assert not any(cuts)
+
+    def test_after_a_cut_the_changes_of_the_shot_before_do_not_count(self) -> None:
+        """A shot that changes a lot must not raise the threshold of the still shot after it."""
+        rng = np.random.default_rng(0)
+
+        def frame(signs: np.ndarray, contrast: int) -> np.ndarray:
+            small = (128 + contrast * signs[..., None].repeat(3, axis=2)).astype(np.uint8)
+            return cv2.resize(small, (320, 180), interpolation=cv2.INTER_NEAREST)
+
+        restless = [frame(rng.choice([-1, 1], (18, 32)), 20) for _ in range(9)]  # changes of 20 gray levels
+        signs = rng.choice([-1, 1], (18, 32))
+        still = [frame(signs, 70)] * 3  # a cut of 70 levels
+        other = [frame(signs * np.where(rng.random((18, 32)) < 0.3, -1, 1), 70)] * 3  # and one of 42, below 3 x 20
+        detector = SceneCutDetector()
+        cuts = [detector.update(image) for image in restless + still + other]
+        assert [i for i, cut in enumerate(cuts) if cut] == [9, 12]
 
     def test_after_a_reset_nothing_is_compared_with_the_last_video(self) -> None:
         detector = SceneCutDetector()
@@ -172,7 +189,7 @@ def test_adaptive_looks_more_often_at_two_faces_that_overlap_or_fade(second: lis
     assert detections(KeyframePolicy("adaptive"), faces, len(runs)) == runs
 
 
-@pytest.mark.parametrize(("score", "runs"), [(keyframes._NEWCOMER, "xx....xx....x"), (0.01, "x....x....x..")])
+@pytest.mark.parametrize(("score", "runs"), [(keyframes.NEW_FACE_SCORE, "xx....xx....x"), (0.01, "x....x....x..")])
 def test_a_face_without_a_track_gets_a_second_look_but_no_third(score: float, runs: str) -> None:
     faces = Faces([[10, 10, 30, 30]], np.array([score], np.float32), None, [-1])
     assert detections(KeyframePolicy(5), faces, len(runs)) == runs
@@ -182,10 +199,10 @@ def test_the_flow_follows_what_moves_and_grows() -> None:
     before = cv2.resize(texture(3), (1280, 720), interpolation=cv2.INTER_CUBIC)
     growth, shift = 1.05, np.array([9.0, -6.0])
     moved = cv2.warpAffine(before, np.array([[growth, 0, shift[0]], [0, growth, shift[1]]]), (1280, 720))
-    small = [propagation._small_gray(image) for image in (before, moved)]
-    assert max(small[0].shape) == propagation._FLOW_SIDE
+    small = [small_gray(image) for image in (before, moved)]
+    assert max(small[0].shape) == FLOW_SIDE
     boxes = np.array([[400, 200, 560, 400], [700, 300, 820, 440]], np.float32)
-    after, trusted = propagation._follow(*small, boxes, 1280)
+    after, trusted = follow_boxes(*small, boxes, 1280)
     assert trusted.tolist() == [True, True]
     np.testing.assert_allclose(after, boxes * growth + np.tile(shift, 2), atol=1.5)
 
@@ -193,7 +210,7 @@ def test_the_flow_follows_what_moves_and_grows() -> None:
 def test_landmarks_keep_their_place_in_a_box_that_moves_and_grows() -> None:
     points = np.array([[[2, 3], [8, 3], [5, 5], [3, 8], [7, 8]]], np.float32)
     faces = Faces([[0, 0, 10, 10]], [0.9], points, [1])
-    moved = propagation._with_boxes(faces, np.array([0]), np.array([[100, 50, 120, 60]], np.float32))
+    moved = with_boxes(faces, np.array([0]), np.array([[100, 50, 120, 60]], np.float32))
     np.testing.assert_allclose(moved.landmarks, points * [2, 1] + [100, 50], atol=1e-5)
 
 

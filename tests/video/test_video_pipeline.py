@@ -21,7 +21,7 @@ from facedet_mm.errors import FaceDetError, VideoError
 from facedet_mm.video import pipeline
 from facedet_mm.video.face_stream import FaceStream, StreamOptions
 from facedet_mm.video.frame import Frame, SourceInfo
-from facedet_mm.video.reader import Reader
+from facedet_mm.video.reader import Reader, Source
 from facedet_mm.video.sources import open_source
 from facedet_mm.zoo import asset_path
 
@@ -223,8 +223,6 @@ class _Reader(Reader):
 
 
 def fake_source(images: list[np.ndarray], error: Exception | None = None):
-    from facedet_mm.video.sources import Source
-
     return Source(_Reader(images, error))  # type: ignore[arg-type]
 
 
@@ -313,14 +311,14 @@ class TestWhatBreaksOff:
     ("words", "message"),
     [
         (["gone.mp4"], "gone.mp4: no such file"),
-        (["{clip}", "--out", "o.docx"], "o.docx: don't know how to write .docx"),
+        (["{clip}", "--out", "o.docx"], "o.docx: cannot write .docx files"),
         (["{clip}", "--no-tracking", "--keyframes", "5"], "keyframes need tracking"),
         (["{clip}", "--no-tracking", "--fill-gaps", "5"], "fill_gaps needs tracking"),
         (["{notes}"], "notes.mp4: "),
         (["{empty}"], "empty.mp4: empty file (0 bytes)"),
         (["-"], "--raw-size WxH"),
         (["99"], "camera 99: no such camera"),
-        (["*.nothing"], "*.nothing: no file fits"),
+        (["*.nothing"], "*.nothing: no file matches"),
     ],
 )
 def test_a_users_mistake_is_one_line(words, message: str, tmp_path: Path, monkeypatch, capsys) -> None:
@@ -338,7 +336,7 @@ def test_a_users_mistake_is_one_line(words, message: str, tmp_path: Path, monkey
 def test_a_video_is_not_written_over_itself(tmp_path: Path) -> None:
     copy = tmp_path / "c.mp4"
     copy.write_bytes(CLIP.read_bytes())
-    with pytest.raises(VideoError, match="is what is read"):
+    with pytest.raises(VideoError, match="is the input"):
         VideoFaceDetector().process_video(copy, copy)
     assert copy.read_bytes() == CLIP.read_bytes()
 

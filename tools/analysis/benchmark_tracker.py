@@ -1,8 +1,8 @@
-"""Times the tracker on MOTChallenge detection files, beside those of supervision and roboflow's trackers.
+"""Compares the speed of the tracker with those of supervision and Roboflow's trackers on MOTChallenge detection files.
 
-Every tracker runs in a process of its own, on the same detections with the same settings (ByteTrack's for
-evaluation), in turns; reading files and making each library's own input is not timed. The peers' environment is
-made with: python -m venv peers && peers/bin/pip install "supervision<0.31" trackers (0.31 has no ByteTrack).
+The trackers take turns, each in its own process, on the same detections with the same settings (ByteTrack's for
+evaluation). Reading files and preparing the input of each library is not timed. Create the environment of the other
+libraries with: python -m venv peers && peers/bin/pip install "supervision<0.31" trackers (0.31 has no ByteTrack).
 
 Example:
     OMP_NUM_THREADS=1 python tools/analysis/benchmark_tracker.py data/mot/det --peers-python peers/bin/python
@@ -22,18 +22,22 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE_MS = 3.3
-"""The authors' tracker in Python on the four half sequences of MOT17, a frame."""
+"""Published time per frame of the authors' Python tracker on the four half sequences of MOT17."""
 
 Frame = tuple[np.ndarray, np.ndarray]
 
 
 def main() -> int:
-    """Runs the benchmark; gives the exit status."""
+    """Runs the benchmark and returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("det", type=Path, metavar="DIR", help="a folder of MOTChallenge detection files")
-    parser.add_argument("--peers-python", metavar="PATH", help="the Python that has supervision and trackers")
-    parser.add_argument("--repeat", type=int, default=5, help="runs of each tracker; the best counts (default: 5)")
-    parser.add_argument("--crowd", type=int, default=500, help="faces of the synthetic crowd (default: %(default)s)")
+    parser.add_argument("det", type=Path, metavar="DIR", help="folder of MOTChallenge detection files")
+    parser.add_argument("--peers-python", metavar="PATH", help="Python interpreter with supervision and trackers")
+    parser.add_argument(
+        "--repeat", type=int, default=5, help="runs of each tracker; the best counts (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--crowd", type=int, default=500, help="number of faces in the synthetic crowd (default: %(default)s)"
+    )
     parser.add_argument("--only", choices=TRACKERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
@@ -47,7 +51,7 @@ def _compare(args: argparse.Namespace) -> int:
     from facedet_mm.errors import AnnotationError, FaceDetError
 
     if not any(args.det.glob("*.txt")):
-        raise AnnotationError(f"{args.det}: no .txt files; expected one detection file a video")
+        raise AnnotationError(f"{args.det}: no .txt files; expected one detection file per video")
     names = [name for name in TRACKERS if args.peers_python or name.startswith("facedet-mm")]
     best = dict.fromkeys(names, (np.inf, np.inf))
     for _ in range(args.repeat):
@@ -64,7 +68,7 @@ def _compare(args: argparse.Namespace) -> int:
             times = (float(word) for word in done.stdout.split()[-2:])
             best[name] = tuple(map(min, best[name], times))
     ours = best["facedet-mm (bytetrack)"][0]
-    print(f"{'ms a frame':<26}{'MOT files':>12}{'of ours':>10}{f'{args.crowd} faces':>14}")
+    print(f"{'ms per frame':<26}{'MOT files':>12}{'vs. ours':>10}{f'{args.crowd} faces':>14}")
     for name, (files, crowd) in best.items():
         print(f"{name:<26}{files:>12.3f}{files / ours:>9.1f}x{crowd:>14.2f}")
     print(f"{'the authors, published':<26}{REFERENCE_MS:>12.3f}{REFERENCE_MS / ours:>9.1f}x")
@@ -91,7 +95,7 @@ def _timed(run: Callable[[], None]) -> float:
 
 
 def _read(path: Path) -> list[Frame]:
-    """Boxes (N, 4) x1 y1 x2 y2 and scores (N,) of all frames from 1 on."""
+    """Reads boxes (N, 4) x1 y1 x2 y2 and scores (N,) of all frames from 1 on."""
     rows = np.loadtxt(path, delimiter=",", ndmin=2)
     rows[:, 4:6] += rows[:, 2:4]
     frames = (rows[rows[:, 0] == frame] for frame in range(1, int(rows[:, 0].max()) + 1))
@@ -99,7 +103,7 @@ def _read(path: Path) -> list[Frame]:
 
 
 def _crowd(count: int) -> list[Frame]:
-    """Faces that wander about, 30 frames long."""
+    """Returns 30 frames of randomly moving faces."""
     rng = np.random.default_rng(0)
     corner, size = rng.uniform(0, 1500, (count, 2)), rng.uniform(30, 80, (count, 1)) * np.array([1, 1.3])
     velocity, score = rng.normal(0, 3, (count, 2)), rng.uniform(0.3, 1, count)

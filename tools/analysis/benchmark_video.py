@@ -1,7 +1,7 @@
-"""Frames a second of the video pipeline, next to each of its stages alone.
+"""Measures the frames per second of the video pipeline and of each of its stages alone.
 
-Decoding, detection with tracking, drawing and encoding are first run by themselves on the same frames, then together.
-Run with as many threads for the network as leave a core for the rest.
+Decoding, detection with tracking, drawing and encoding first run alone on the same frames, then together. Choose a
+number of threads for the network that leaves one core to the other stages.
 
 Example:
     python tools/analysis/benchmark_video.py clip.mp4 --threads 1
@@ -28,20 +28,24 @@ from facedet_mm.video.writers import open_sink
 
 
 def main() -> int:
-    """Runs the tool; gives the exit status."""
+    """Runs the tool and returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path)
-    parser.add_argument("--model", help="a zoo name or an .onnx file (default: yunet_n)")
-    parser.add_argument("--device", help="as for facedet detect")
-    parser.add_argument("--threads", type=int, default=1, help="of the network (1)")
-    parser.add_argument("--keyframes", type=keyframes, default=1, metavar="N", help="as for facedet video (1)")
-    parser.add_argument("--repeats", type=int, default=3, help="the best time counts (3)")
+    parser.add_argument("--model", help="model name or .onnx file (default: yunet_n)")
+    parser.add_argument("--device", help="device, as for facedet detect")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the network (default: %(default)s)")
+    parser.add_argument(
+        "--keyframes", type=keyframes, default=1, metavar="N", help="as for facedet video (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="runs of each stage; the best counts (default: %(default)s)"
+    )
     args = parser.parse_args()
     return guard(lambda: measure(args), parser.prog)
 
 
 def measure(args: argparse.Namespace) -> int:
-    """Prints the table."""
+    """Measures and prints the table."""
     video = VideoFaceDetector(None, args.model, args.device, threads=args.threads, keyframes=args.keyframes)
     with open_source(args.video) as source:
         frames, info = list(source), source.info
@@ -75,13 +79,13 @@ def measure(args: argparse.Namespace) -> int:
         together = best(lambda: video.process_video(args.video, Path(folder, "all.mp4"), progress=False), args.repeats)
     print(f"{args.video}: {len(frames)} frames of {info.width} x {info.height}, threads {args.threads}")
     for name, seconds in {**times, "together": together}.items():
-        print(f"{name:16}{1e3 * seconds / len(frames):8.2f} ms a frame{len(frames) / seconds:9.1f} frames/s")
+        print(f"{name:16}{1e3 * seconds / len(frames):8.2f} ms per frame{len(frames) / seconds:9.1f} frames/s")
     print(f"together: {slowest / together:.2f} of the slowest stage's rate")
     return 0
 
 
 def best(work: Callable[[], Any], repeats: int) -> float:
-    """The least seconds that ``work`` takes."""
+    """Returns the shortest time in seconds that ``work`` takes."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

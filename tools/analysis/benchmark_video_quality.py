@@ -1,11 +1,10 @@
-"""What keyframes, smoothing and low light cost and gain, on clips and images.
+"""Measures the benefit and cost of keyframes, smoothing and low-light brightening on clips and images.
 
-Keyframes: the faces of every frame's detection that are there too with the detector on some frames only, at IoU 0.5,
-of all of them and of those with an id; and how many times as many frames a second that gives, frames in, faces out.
-Smoothing: how much the centers of boxes jitter from frame to frame (the root mean square of their second difference,
-in hundredths of the face's size) while faces are at rest, before and after; and how many frames the smoothed center
-lies behind the detected one where faces move fast.
-Low light: the faces found in a bright image that are found in a darkened one, without and with the treatment.
+Keyframes: recall against detection on every frame at IoU 0.5, of all faces and of those with an ID, and the speed-up
+from frames in to faces out.
+Smoothing: jitter of the box centers of faces at rest (the root mean square of their second difference, in percent of
+the face size), before and after; and the lag in frames of the smoothed center where faces move fast.
+Low light: share of the faces found in a bright image that are found in a darkened one, without and with brightening.
 
 Example:
     python tools/analysis/benchmark_video_quality.py keyframes clips/*.mkv --threads 1
@@ -39,42 +38,52 @@ from facedet_mm.video.sources import open_source
 
 RATE = 30.0
 SLOW, FAST = 0.1, 1.0
-"""Face sizes a second: below the first a face is at rest, above the second it is fast."""
+"""Face sizes per second: below the first a face is at rest, above the second it is fast."""
 WINDOW = 9
-"""Frames over which a face's speed is measured: more than its jitter lasts."""
+"""Number of frames over which the speed of a face is measured, longer than its jitter lasts."""
 DARKNESS = {"gamma 3, noise 3": (3.0, 1.0, 3.0), "gamma 4, noise 4": (4.0, 1.0, 4.0), "a 12th of the light": (1, 12, 2)}
 
 
 def main() -> int:
-    """Runs the tool; gives the exit status."""
+    """Runs the tool and returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run, what in (
-        ("keyframes", run_keyframes, "videos"),
-        ("smoothing", run_smoothing, "videos"),
-        ("low-light", run_low_light, "images"),
+    for name, measure, kind in (
+        ("keyframes", measure_keyframes, "videos"),
+        ("smoothing", measure_smoothing, "videos"),
+        ("low-light", measure_low_light, "images"),
     ):
         command = commands.add_parser(name)
-        command.add_argument("inputs", nargs="+", help=f"{what}, as for facedet")
-        command.add_argument("--model", help="a zoo name or an .onnx file (default: yunet_n)")
-        command.add_argument("--threads", type=positive, default=1, help="of the network (1)")
-        command.set_defaults(run=run)
+        command.add_argument("inputs", nargs="+", help=f"{kind}, as for facedet")
+        command.add_argument("--model", help="model name or .onnx file (default: yunet_n)")
+        command.add_argument(
+            "--threads", type=positive, default=1, help="threads of the network (default: %(default)s)"
+        )
+        command.set_defaults(measure=measure)
         if name == "keyframes":
-            command.add_argument("--every", type=keyframes, nargs="+", default=[5, "adaptive"], help="(5 adaptive)")
-            command.add_argument("--optical-flow", action="store_true")
+            command.add_argument(
+                "--every",
+                type=keyframes,
+                nargs="+",
+                default=[5, "adaptive"],
+                help="keyframe intervals to compare (default: 5 adaptive)",
+            )
+            command.add_argument("--optical-flow", action="store_true", help="as for facedet video")
         if name == "low-light":
-            command.add_argument("--limit", type=positive, default=50, help="images, evenly chosen (50)")
+            command.add_argument(
+                "--limit", type=positive, default=50, help="number of images, evenly chosen (default: %(default)s)"
+            )
     args = parser.parse_args()
-    return guard(lambda: args.run(args), parser.prog)
+    return guard(lambda: args.measure(args), parser.prog)
 
 
 def video(args: argparse.Namespace, **options: object) -> VideoFaceDetector:
-    """The pipeline that the command line asks for."""
+    """Returns the pipeline that the command line describes."""
     return VideoFaceDetector(None, args.model, threads=args.threads, **options)
 
 
 def follow(pipeline: VideoFaceDetector, frames: list[Frame], fps: float) -> tuple[list[Faces], float]:
-    """The faces of each frame, and the seconds that it took."""
+    """Returns the faces of each frame, and the time in seconds."""
     stream = FaceStream(pipeline.detector, pipeline.options, fps)
     start = time.perf_counter()
     found = [stream.update(frame) for frame in frames]
@@ -82,7 +91,7 @@ def follow(pipeline: VideoFaceDetector, frames: list[Frame], fps: float) -> tupl
 
 
 def clips(names: list[str]) -> list[tuple[list[Frame], float]]:
-    """The frames of each video and their rate."""
+    """Returns the frames of each video and their rate."""
     result = []
     for name in names:
         with open_source(name) as source:
@@ -91,7 +100,7 @@ def clips(names: list[str]) -> list[tuple[list[Frame], float]]:
 
 
 def recall(expected: list[Faces], found: list[Faces]) -> tuple[int, int]:
-    """How many of the expected faces are found at IoU 0.5, and how many there are."""
+    """Returns the number of expected faces that are found at IoU 0.5, and the number of expected faces."""
     hits = 0
     for a, b in zip(expected, found, strict=True):
         if len(a) and len(b):
@@ -99,8 +108,8 @@ def recall(expected: list[Faces], found: list[Faces]) -> tuple[int, int]:
     return hits, sum(map(len, expected))
 
 
-def run_keyframes(args: argparse.Namespace) -> int:
-    """``keyframes``: prints recall and speed-up of each policy."""
+def measure_keyframes(args: argparse.Namespace) -> int:
+    """Prints recall and speed-up of each keyframe interval."""
     every = video(args, use_smoothing=False)
     totals: dict[str, list[float]] = defaultdict(lambda: [0] * 6)
     for frames, fps in clips(args.inputs):
@@ -114,21 +123,21 @@ def run_keyframes(args: argparse.Namespace) -> int:
     for policy, (hits, count, tracked_hits, tracked_count, base, seconds) in totals.items():
         print(
             f"keyframes {policy:>9}: recall {hits / max(count, 1):.3f} of {count:.0f} faces, "
-            f"{tracked_hits / max(tracked_count, 1):.3f} of {tracked_count:.0f} with an id, {base / seconds:.2f} x"
+            f"{tracked_hits / max(tracked_count, 1):.3f} of {tracked_count:.0f} with an ID, {base / seconds:.2f} x"
         )
     return 0
 
 
-def run_smoothing(args: argparse.Namespace) -> int:
-    """``smoothing``: prints jitter at rest before and after, and the lag in motion."""
+def measure_smoothing(args: argparse.Namespace) -> int:
+    """Prints the jitter at rest before and after smoothing, and the lag in motion."""
     raw, smooth = video(args, use_smoothing=False), video(args, use_smoothing=True)
     jitter: dict[str, list[np.ndarray]] = {"before": [], "after": []}
     lags = []
     for frames, fps in clips(args.inputs):
         before, after = (paths(follow(pipeline, frames, fps)[0]) for pipeline in (raw, smooth))
-        for identity in before.keys() & after.keys():
-            size, seen = before[identity]
-            steady = after[identity][1]
+        for track_id in before.keys() & after.keys():
+            size, seen = before[track_id]
+            steady = after[track_id][1]
             if len(seen) < 3 * WINDOW or len(seen) != len(steady):
                 continue
             velocity = moving_average(np.gradient(seen, axis=0), WINDOW)
@@ -142,42 +151,42 @@ def run_smoothing(args: argparse.Namespace) -> int:
             lags.append(behind[fast])
     root = {name: 100 * np.sqrt(np.mean(np.concatenate(parts) ** 2)) for name, parts in jitter.items() if parts}
     if not root:
-        raise FaceDetError("no face is seen long enough to measure its jitter")
+        raise FaceDetError("no face is visible long enough to measure its jitter; use longer clips")
     ratio = root["before"] / root["after"]
     count = sum(map(len, jitter["before"]))
     print(
         f"at rest ({count} frames): jitter {root['before']:.3f} -> {root['after']:.3f} % of a face, {ratio:.1f} x less"
     )
     behind = np.concatenate(lags)
-    print(f"fast, {len(behind)} frames: {behind.mean():.2f} frames behind" if len(behind) else "nothing moves fast")
+    print(f"fast, {len(behind)} frames: {behind.mean():.2f} frames behind" if len(behind) else "no face moves fast")
     return 0
 
 
 def paths(found: list[Faces]) -> dict[int, tuple[float, np.ndarray]]:
-    """Identity → the mean size of its box, and its centers (N, 2), of tracks without a gap."""
+    """Returns for each track without a gap the mean size of its boxes, and their centers (N, 2), by track ID."""
     boxes: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
     for number, faces in enumerate(found):
-        for identity, box in zip(faces.track_ids, faces.boxes, strict=True):
-            if identity >= 0:
-                boxes[int(identity)].append((number, box))
+        for track_id, box in zip(faces.track_ids, faces.boxes, strict=True):
+            if track_id >= 0:
+                boxes[int(track_id)].append((number, box))
     result = {}
-    for identity, entries in boxes.items():
+    for track_id, entries in boxes.items():
         numbers, rows = np.array([n for n, _ in entries]), np.array([b for _, b in entries], float)
         if (np.diff(numbers) == 1).all():
             size = float(np.sqrt(np.prod(rows[:, 2:] - rows[:, :2], axis=1)).mean())
-            result[identity] = size, (rows[:, :2] + rows[:, 2:]) / 2
+            result[track_id] = size, (rows[:, :2] + rows[:, 2:]) / 2
     return result
 
 
 def moving_average(values: np.ndarray, width: int) -> np.ndarray:
-    """(N, 2) → (N, 2), the mean over a window; shorter at the ends."""
+    """Returns the mean over a window, (N, 2) → (N, 2); the window is shorter at the ends."""
     kernel = np.ones(width)
     share = np.convolve(np.ones(len(values)), kernel, "same")
     return np.stack([np.convolve(column, kernel, "same") / share for column in values.T], axis=1)
 
 
-def run_low_light(args: argparse.Namespace) -> int:
-    """``low-light``: prints the recall on darkened images without and with the treatment."""
+def measure_low_light(args: argparse.Namespace) -> int:
+    """Prints the recall on darkened images without and with brightening."""
     found = find_inputs(args.inputs, recursive=True)
     chosen = [found[i].path for i in np.unique(np.linspace(0, len(found) - 1, args.limit).round().astype(int))]
     detector = build_detector(args.model or "yunet_n", threads=args.threads)

@@ -1,7 +1,7 @@
-"""Scores tracker settings with TrackEval, at the videos' own and at lower frame rates; prints one table.
+"""Scores tracker settings with TrackEval, at the frame rate of the videos and at lower ones; prints one table.
 
-Needs pip install 'facedet-mm[track-eval]'.
-Lower frame rates are every second, third … frame of detections and ground truth.
+Needs pip install 'facedet-mm[track-eval]'. A lower frame rate uses every second, third, … frame of detections and
+ground truth.
 
 Example:
     python tools/analysis/tracker_ablation.py data/mot/det data/mot/gt --every 1 2 3 6
@@ -30,25 +30,27 @@ STUDIES = {
     "faces, one frame rate": replace(_FACES, scale_motion=False),
     "faces, new_match_thr 0.7": replace(_FACES, new_match_thr=0.7),
 }
-"""The presets, and ``faces`` without each of the things that set it apart."""
+"""The presets, and ``faces`` without each of its differences from ``bytetrack``."""
 
 
 def main() -> int:
-    """Runs the tool; gives the exit status."""
+    """Runs the tool and returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("det", type=Path, metavar="DET_DIR", help="detection files, one a video")
-    parser.add_argument("gt", type=Path, metavar="GT_DIR", help="ground truth files of the same names")
+    parser.add_argument("det", type=Path, metavar="DET_DIR", help="folder of detection files, one per video")
+    parser.add_argument("gt", type=Path, metavar="GT_DIR", help="folder of ground-truth files with the same names")
     parser.add_argument("--every", type=int, nargs="+", default=[1], metavar="N", help="use every N-th frame")
-    parser.add_argument("--fps", type=float, default=30.0, help="frames a second of the videos (default: %(default)g)")
-    parser.add_argument("--per-video", action="store_true", help="a line for each video too")
+    parser.add_argument(
+        "--fps", type=float, default=30.0, help="frames per second of the videos (default: %(default)g)"
+    )
+    parser.add_argument("--per-video", action="store_true", help="also print one line per video")
     args = parser.parse_args()
     if min(args.every) < 1:
-        parser.error("--every takes numbers from 1")
+        parser.error("--every needs numbers of at least 1")
     return guard(lambda: compare(args), parser.prog)
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Prints HOTA, MOTA, IDF1, switched ids and tracks of each study."""
+    """Prints HOTA, MOTA, IDF1, ID switches and the number of tracks of each study."""
     videos = {path.stem: read_detections(path) for path in find_files(args.det, "detection")}
     print(f"{'settings':<26}{'fps':>6}  {'video':<12}{'HOTA':>8}{'MOTA':>8}{'IDF1':>8}{'switches':>10}{'tracks':>8}")
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +74,7 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def thin_ground_truth(path: Path, folder: Path, every: int) -> int:
-    """Copies every N-th frame of a ground-truth file, numbered anew; gives the number of frames."""
+    """Copies every N-th frame of a ground-truth file, renumbered; returns the number of frames."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         rows = [(int(frame), rest) for frame, rest in (line.split(",", 1) for line in lines if line.strip())]
@@ -87,7 +89,7 @@ def thin_ground_truth(path: Path, folder: Path, every: int) -> int:
 
 
 def track(tracker: ByteTracker, detections: dict[int, Faces], length: int, kalman: bool) -> list[tuple[int, Faces]]:
-    """Tracked faces of the frames from 1 to ``length``; ``kalman`` gives the motion model's boxes."""
+    """Returns the tracked faces of the frames from 1 to ``length``; ``kalman`` selects the motion model's boxes."""
     tracker.reset()
     frames = []
     for frame in range(1, length + 1):
