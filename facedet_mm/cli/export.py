@@ -1,4 +1,4 @@
-"""``facedet export``: a checkpoint to an ONNX file that is known to do what PyTorch does."""
+"""``facedet export``: exports a checkpoint to an ONNX file and compares the file with PyTorch."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ examples:
   facedet export scrfd_10g_kps best.pth -o model.onnx --end2end --dynamic batch --static 640x480
 
 kinds:
-  raw      scores, box distances and landmark offsets of each stride as rows, in units of the stride: what the
-           insightface and uniface packages read, and fastest. Without a batch axis as in their files, unless the
-           batch is dynamic, which uniface does not read.
+  raw      scores, box distances and landmark offsets of each stride as rows, in units of the stride. This is the
+           fastest kind, and the one that the insightface and uniface packages read. As in their files, there is no
+           batch axis unless the batch is dynamic, which uniface does not support.
   decoded  boxes (N, A, 4) x1 y1 x2 y2, scores (N, A) and landmarks (N, A, 5, 2) of all anchors, in input pixels.
-  end2end  the same of the K faces that NMS leaves, best first, padded with zeros, and num_faces (N,). Its inputs
-           score_thr (1,), iou_thr (1,) and content_size (N, 2), width and height of the images in the input, may
-           be left out.
+  end2end  boxes, scores and landmarks of the K faces that remain after NMS, best first, padded with zeros, and
+           num_faces (N,). Its inputs score_thr (1,), iou_thr (1,) and content_size (N, 2), the width and height of
+           the images in the input, are optional.
 
-All sizes and batches are compared with PyTorch on real images; if a difference is too large, no file is left."""
+All sizes and batch sizes are compared with PyTorch on real images; if a difference is too large, no file is left."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("config", metavar="CONFIG", help="a name of the zoo or a .py config of MMDetection")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .pth file made for that config")
+    parser.add_argument("config", metavar="CONFIG", help="a model name or a .py config of MMDetection")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the .pth checkpoint of that config")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
-        "--kind", choices=("raw", "decoded", "end2end"), default="raw", help="what the outputs are (default: raw)"
+        "--kind", choices=("raw", "decoded", "end2end"), default="raw", help="kind of outputs (default: %(default)s)"
     )
     kind.add_argument(
         "--end2end", action="store_const", const="end2end", dest="kind", help="the same as --kind end2end"
@@ -46,38 +46,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dynamic",
         type=_names,
         metavar="AXES",
-        help="which of batch, height and width are free, with commas (default: height,width for raw, all otherwise; "
-        "none with --static)",
+        help="comma-separated dynamic axes, of batch, height and width (default: height,width for raw, all for the "
+        "other kinds, none with --static)",
     )
+    parser.add_argument("--static", type=input_size, metavar="S", help="fixed input size, 640 or WxH (default: 640)")
     parser.add_argument(
-        "--static", type=input_size, metavar="S", help="the size where it is not free, 640 or WxH (default: 640)"
-    )
-    parser.add_argument(
-        "--bake-preprocessing", action="store_true", help="take pixels, (N, H, W, 3) uint8 BGR, and normalize inside"
+        "--bake-preprocessing",
+        action="store_true",
+        help="take pixels, (N, H, W, 3) uint8 BGR, and normalize in the graph",
     )
     nms = parser.add_argument_group("end2end")
-    nms.add_argument("--score-thr", type=fraction, default=0.5, metavar="T", help="least score (default: %(default)s)")
+    nms.add_argument(
+        "--score-thr", type=fraction, default=0.5, metavar="T", help="score threshold (default: %(default)s)"
+    )
     nms.add_argument(
         "--iou-thr",
         type=fraction,
         default=0.4,
         metavar="T",
-        help="IoU above which two boxes are one face (default: %(default)s)",
+        help="IoU above which two boxes are the same face (default: %(default)s)",
     )
-    nms.add_argument("--max-faces", type=positive, default=2000, metavar="K", help="rows (default: %(default)s)")
-    parser.add_argument("--license", metavar="TEXT", help="of the weights, for the file's metadata")
+    nms.add_argument(
+        "--max-faces", type=positive, default=2000, metavar="K", help="number of output rows (default: %(default)s)"
+    )
+    parser.add_argument("--license", metavar="TEXT", help="license of the weights, for the file's metadata")
     parser.add_argument(
         "--images",
         nargs="+",
         type=Path,
         default=(),
         metavar="IMAGE",
-        help="compare on these (default: one of 29 faces)",
+        help="images for the comparison (default: the sample image, with 29 faces)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; gives the exit status."""
+    """Runs the command and returns its exit status."""
     exporter = _exporter()
     spec = exporter.GraphSpec(
         args.kind,
@@ -89,18 +93,19 @@ def run(args: argparse.Namespace) -> int:
         max_faces=args.max_faces,
     )
     export = exporter.export_onnx(args.config, args.checkpoint, args.out, spec, args.images, args.license)
-    cases = ", ".join(f"{batch} x {width}x{height}" for batch, (width, height) in export.check.cases)
-    print(f"compared with PyTorch at {cases}" + (f": {export.check.faces} faces" if args.kind == "end2end" else ""))
-    for name, difference in export.check.differences.items():
-        print(f"  {name:<10} largest difference {difference:.1e} (allowed {export.check.allowed[name]:g})")
+    verification = export.verification
+    cases = ", ".join(f"{batch} x {width}x{height}" for batch, (width, height) in verification.cases)
+    print(f"compared with PyTorch at {cases}" + (f": {verification.faces} faces" if args.kind == "end2end" else ""))
+    for name, difference in verification.differences.items():
+        print(f"  {name:<10} largest difference {difference:.1e} (allowed {verification.allowed[name]:g})")
     if not export.simplified:
-        print("not simplified: pip install onnxsim for a smaller graph")
+        print("not simplified; for a smaller graph: pip install onnxsim")
     print(f"written: {args.out} ({export.metadata['name']}, {args.kind}, {_sides(spec)})")
     return 0
 
 
 def _exporter() -> Any:
-    """The way from the runtime into the training half: by name, and only when asked for."""
+    """Imports the exporter of the plugin by name, because the runtime works without the plugin's packages."""
     try:
         return importlib.import_module("facedet_mm.plugin.deploy.onnx_export")
     except ImportError as error:

@@ -1,1 +1,1 @@
-"""Model files for other devices, without torch: quantization, TensorRT engines; imported by cli and tools."""
+"""Model files for other devices, without torch: quantization and TensorRT engines; imported by cli and tools."""

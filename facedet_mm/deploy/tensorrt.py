@@ -1,6 +1,6 @@
-"""TensorRT engines made ahead of time, for ``build_detector(..., device='trt')`` to find, and checked on an image.
+"""Builds TensorRT engines ahead of time, for ``build_detector(..., device='tensorrt')``, and checks them on an image.
 
-Needs no PyTorch. On the machine that builds there must be the GPU that is to run the engine.
+Needs no PyTorch. An engine must be built on the machine and GPU that will run it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from facedet_mm.structures import Faces
 from facedet_mm.zoo import asset_path
 
 _SURE = 0.1
-"""A face that scores this much above the threshold must be found by both."""
+"""Faces whose score is this much above the threshold must be found by both."""
 _SAME_IOU = 0.5
 
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What building gave.
+    """Result of :func:`build_engine`.
 
     Attributes:
-        path: the engine, in the cache folder.
-        precision: of its arithmetic.
-        shapes: the inputs that it takes.
-        seconds: from the file to a running engine; a fraction of one where it lay in the cache.
-        faces: found by both, it and ONNX Runtime on the CPU.
-        differences: the largest of ``'scores'`` and, in pixels of the image, ``'boxes'``.
+        path: The engine in the cache folder.
+        precision: Precision of the engine.
+        shapes: Input shapes that the engine takes.
+        seconds: Time until the engine ran, in seconds; below a second if it was in the cache.
+        faces: Number of faces found by both the engine and ONNX Runtime on the CPU.
+        differences: Largest difference of ``'scores'``, and of ``'boxes'`` in pixels of the image.
     """
 
     path: Path
@@ -53,19 +53,19 @@ def build_engine(
     image: Image | None = None,
     input_size: int = 640,
 ) -> EngineReport:
-    """Compiles an ``.onnx`` file for a GPU, unless it lies in the cache, and compares it with ONNX Runtime.
+    """Compiles an ``.onnx`` file for a GPU, unless the engine is cached, and compares it with ONNX Runtime.
 
     Args:
-        model: an SCRFD or YuNet file.
-        precision, shapes, gpu: as for :class:`~facedet_mm.detectors.tensorrt.TensorRTDetector`.
-        image: the image to compare on, at the size that the engine is tuned for; ``None`` is the photograph that
-            comes with the package.
-        input_size: side of the one size that it takes where there are no ``shapes``.
+        model: SCRFD or YuNet file.
+        precision, shapes, gpu: As for :class:`~facedet_mm.detectors.tensorrt.TensorRTDetector`.
+        image: Image to compare on, at the size that the engine is tuned for; ``None`` means the sample image of the
+            package.
+        input_size: Side of the square input, in pixels, if there are no ``shapes``.
 
     Raises:
-        ModelError: as ``TensorRTDetector`` does, or the engine does not find the faces that ONNX Runtime finds; it is
-            removed then.
-        MissingDependencyError: there is no GPU or driver.
+        ModelError: ``TensorRTDetector`` can't use the file, or the engine finds other faces than ONNX Runtime; the
+            engine is removed then.
+        MissingDependencyError: There is no GPU or driver.
     """
     size = (shapes.opt[2], shapes.opt[1]) if shapes else input_size
     start = time.perf_counter()
@@ -91,7 +91,7 @@ def build_engine(
 
 
 def _pairs(found: Faces, expected: Faces) -> list[tuple[int, int]]:
-    """Indices of the faces that lie in the same place, by descending score of ``found``."""
+    """Returns the indices of the faces that overlap, by descending score of ``found``."""
     pairs, free = [], set(range(len(expected)))
     for i, box in enumerate(found.boxes):
         overlaps = {j: _iou(box, expected.boxes[j]) for j in free}

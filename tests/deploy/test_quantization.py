@@ -1,4 +1,4 @@
-"""INT8: what the file keeps, what evening out and correcting do, and what it costs in AP."""
+"""INT8: what the file keeps, the effect of equalization, ranges and bias correction, and the loss of AP."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import pytest
 from onnx import numpy_helper
 
 from facedet_mm.cli import main
+from facedet_mm.cli.quantize import ratio_text
 from facedet_mm.deploy import quantization
-from facedet_mm.deploy.quantization import _Blobs, _Graph, quantize_onnx
+from facedet_mm.deploy.calibration import CalibrationInputs, channel_means, channel_ranges
+from facedet_mm.deploy.convolutions import ConvolutionGraph
+from facedet_mm.deploy.quantization import quantize_onnx
 from facedet_mm.detectors import OnnxDetector
 from facedet_mm.errors import FaceDetError, ImageError, ModelError
 from facedet_mm.zoo import asset_path
@@ -42,11 +45,23 @@ def with_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     return shown
 
 
+def ranges_of(path: Path) -> dict[str, tuple[float, float]]:
+    """Smallest and largest value that each quantized activation of a file can have."""
+    model = onnx.load(path)
+    weights = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            scale, offset = (weights[name] for name in node.input[1:])
+            found[node.input[0]] = float(scale * (0.0 - offset)), float(scale * (255.0 - offset))
+    return found
+
+
 class TestEqualizing:
     def test_changes_nothing_that_comes_out_and_fills_the_ranges_before_depthwise_convolutions(self) -> None:
         model = onnx.load(YUNET)
-        blob = next(iter(_Blobs(OnnxDetector(YUNET), [SOLVAY])))
-        graph = _Graph(model)
+        blob = next(iter(CalibrationInputs(OnnxDetector(YUNET), [SOLVAY])))
+        graph = ConvolutionGraph(model)
         pairs = graph.equalizable()
         depthwise = [
             name for name, (_, second) in pairs.items() if any(a.i > 1 for a in second.attribute if a.name == "group")
@@ -69,20 +84,78 @@ class TestEqualizing:
 
     def test_weights_that_two_convolutions_share_stay_as_they_are(self) -> None:
         model = onnx.load(YUNET)
-        graph = _Graph(model)
+        graph = ConvolutionGraph(model)
         name, (first, _) = next(iter(graph.equalizable().items()))
         other = next(node for node in model.graph.node if node.op_type == "Conv" and node.name != first.name)
         other.input[1] = first.input[1]
-        assert name not in _Graph(model).equalizable()
+        assert name not in ConvolutionGraph(model).equalizable()
+
+
+class TestRanges:
+    """Two images, of which one has a larger range; all expected values are measured here, on the float model."""
+
+    @pytest.fixture(scope="class")
+    def images(self, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+        folder = tmp_path_factory.mktemp("images")
+        image = cv2.resize(cv2.imread(str(SOLVAY)), (128, 128))
+        for name, value in (("dark", image // 3), ("bright", image)):
+            cv2.imwrite(str(folder / f"{name}.png"), value)
+        return [folder / "dark.png", folder / "bright.png"]
+
+    @pytest.fixture(scope="class")
+    def values(self, images: list[Path]) -> dict[str, list[np.ndarray]]:
+        """The input and the activations of the float model, for each image."""
+        model = onnx.load(YUNET)
+        types = ("Conv", "Relu", "Add", "MaxPool", "Resize")
+        names = [node.output[0] for node in model.graph.node if node.op_type in types]
+        shown = with_outputs(model, names)
+        blobs = [cv2.imread(str(path)).transpose(2, 0, 1)[None].astype(np.float32) for path in images]
+        found = [{"input": blob, **run(shown, names, blob)} for blob in blobs]
+        return {name: [tensors[name] for tensors in found] for name in found[0]}
+
+    @pytest.mark.parametrize(("ranges", "join"), [("mean", (np.mean, np.mean)), ("extremes", (np.min, np.max))])
+    def test_of_inner_activations_are_means_or_extremes_and_those_of_outputs_are_never_cut(
+        self, images: list[Path], values: dict[str, list[np.ndarray]], tmp_path: Path, ranges: str, join: tuple
+    ) -> None:
+        quantize_onnx(YUNET, tmp_path / "int8.onnx", images, input_size=128, ranges=ranges)  # type: ignore[arg-type]
+        graph = ConvolutionGraph(onnx.load(YUNET))
+        scaled = {name for key, pair in graph.equalizable().items() for name in (key, pair[0].output[0])}
+        outputs = [node.output[0] for node in graph.last_convolutions()]
+        found = ranges_of(tmp_path / "int8.onnx")
+        inner = found.keys() - scaled - set(outputs)
+        assert "input" in inner
+        assert len(inner) > 10
+        for name in inner:
+            low, high = (float(f([g(v) for v in values[name]])) for f, g in zip(join, (np.min, np.max), strict=True))
+            step = (found[name][1] - found[name][0]) / 255
+            assert found[name] == pytest.approx((min(low, 0), max(high, 0)), abs=step), name
+        for name in outputs:
+            low, high = (float(f([f(v) for v in values[name]])) for f in (np.min, np.max))
+            step = (found[name][1] - found[name][0]) / 255
+            assert found[name] == pytest.approx((min(low, 0), max(high, 0)), abs=step), name
+            assert low < -step
+
+    def test_of_channels_and_their_means_are_those_of_all_images(
+        self, images: list[Path], values: dict[str, list[np.ndarray]]
+    ) -> None:
+        model = onnx.load(YUNET)
+        names = [node.output[0] for node in model.graph.node if node.op_type == "Conv"][:5]
+        inputs = CalibrationInputs(OnnxDetector(YUNET, input_size=128), images)
+        ranges, means = channel_ranges(model, names, inputs), channel_means(model, names, inputs)
+        for name in names:
+            stacked = np.concatenate(values[name])
+            assert np.allclose(ranges[name][0], stacked.min(axis=(0, 2, 3)), atol=1e-4)
+            assert np.allclose(ranges[name][1], stacked.max(axis=(0, 2, 3)), atol=1e-4)
+            assert np.allclose(means[name], stacked.mean(axis=(0, 2, 3)), atol=1e-4)
 
 
 class TestBiases:
     def test_the_mean_error_of_what_comes_out_falls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         images = [SOLVAY]
         quantize_onnx(YUNET, tmp_path / "with.onnx", images)
-        monkeypatch.setattr(quantization, "_correct_biases", lambda *_: None)
+        monkeypatch.setattr(quantization, "correct_biases", lambda *_: None)
         quantize_onnx(YUNET, tmp_path / "without.onnx", images)
-        blob = next(iter(_Blobs(OnnxDetector(YUNET), images)))
+        blob = next(iter(CalibrationInputs(OnnxDetector(YUNET), images)))
         names = [output.name for output in onnx.load(YUNET).graph.output if output.name.startswith(("bbox", "kps"))]
         exact = run(onnx.load(YUNET), names, blob)
 
@@ -147,6 +220,10 @@ class TestFile:
         result = quantize_onnx(model, tmp_path / "int8.onnx", images)
         assert (result.convolutions, result.images) == (58, 96)
         assert result.bytes_after < result.bytes_before / 3
+        found = ranges_of(result.path)
+        finest, *coarse = (node.output[0] for node in ConvolutionGraph(onnx.load(model)).score_convolutions())
+        assert found[finest][0] == pytest.approx(np.log(0.01 / 0.99), abs=0.05)
+        assert not found.keys() & set(coarse)
         ap = average_precision(OnnxDetector(result.path, score_thr=0.02, iou_thr=0.45))
         losses = np.array([88.77, 85.99, 67.02]) - list(ap.values())
         assert (losses < [0.2, 0.2, 0.4]).all()
@@ -155,9 +232,9 @@ class TestFile:
 class TestMistakes:
     def test_are_told_and_leave_no_file(self, int8: Path, tmp_path: Path) -> None:
         out = tmp_path / "out.onnx"
-        with pytest.raises(FaceDetError, match="quantized already; start from the float file"):
+        with pytest.raises(FaceDetError, match="is already quantized; start from the float file"):
             quantize_onnx(int8, out, [SOLVAY])
-        with pytest.raises(FaceDetError, match="there are none"):
+        with pytest.raises(FaceDetError, match="no images were given"):
             quantize_onnx(YUNET, out, [])
         with pytest.raises(ModelError, match="no such model file"):
             quantize_onnx(tmp_path / "gone.onnx", out, [SOLVAY])
@@ -192,3 +269,36 @@ def test_the_command_reports_size_time_and_ap(
     lines = capsys.readouterr().out.splitlines()
     change = report["int8"]["ap"]["hard"] - report["float"]["ap"]["hard"]
     assert lines[-1].split()[-1] == f"{change:+.2f}"
+
+
+class TestReport:
+    @pytest.mark.parametrize(
+        ("before", "after", "text"),
+        [(31, 10, "3.10 x faster"), (10, 10.8, "1.08 x slower"), (0.93, 1, "1.08 x slower"), (10, 10.01, "unchanged")],
+    )
+    def test_says_which_way_a_value_changed(self, before: float, after: float, text: str) -> None:
+        assert ratio_text(before, after, "faster", "slower") == text
+
+    def test_is_true_for_a_model_name_and_the_file_lies_in_this_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        command = ["quantize", "yunet_n", "--calibration", str(SOLVAY), "--size", "128"]
+        assert main([*command, "--json", "report.json"]) == 0
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "yunet_n_int8.onnx"]
+        report = json.loads(Path("report.json").read_text())
+        assert report["float"]["file"] == str(YUNET)
+        rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+        for row, key, words in (("size", "bytes", "smaller larger"), ("time", "milliseconds", "faster slower")):
+            before, after = report["float"][key], report["int8"][key]
+            expected = f"{max(before, after) / min(before, after):.2f} x {words.split()[after > before]}"
+            assert " ".join(rows[row][4:]) == expected or expected.startswith("1.00 x")
+
+    def test_a_model_name_without_a_file_is_named_with_the_command_that_fetches_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("FACEDET_HOME", str(tmp_path))
+        assert main(["quantize", "scrfd_2.5g", "--calibration", str(SOLVAY)]) == 1
+        assert "run facedet models fetch scrfd_2.5g" in capsys.readouterr().err
+        assert main(["quantize", "yunet_x", "--calibration", str(SOLVAY)]) == 1
+        assert "unknown model 'yunet_x'; did you mean yunet_n?" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""PyTorch's own quantization of a model in memory."""
+"""PyTorch's dynamic quantization of a model in memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from facedet_mm.errors import FaceDetError
 
 
 def quantize_model(model: nn.Module, method: str = "dynamic") -> nn.Module:
-    """PyTorch's dynamic quantization for the CPU: linear layers get INT8 weights, inputs are quantized on the fly.
+    """Returns a copy of a model with PyTorch's dynamic quantization for the CPU.
 
-    PyTorch has no dynamic convolution, and SCRFD consists of convolutions: a detector is returned unchanged, with
-    a warning. To make a detector faster, export it and use
-    :func:`~facedet_mm.deploy.quantization.quantize_onnx`.
+    Linear layers get INT8 weights, and their inputs are quantized on the fly. PyTorch has no dynamic convolution, and
+    SCRFD consists of convolutions: a detector is returned unchanged, with a warning. To make a detector faster, export
+    it and use :func:`~facedet_mm.deploy.quantization.quantize_onnx`.
 
     Args:
-        model: any module; it is not changed.
-        method: ``'dynamic'``.
+        model: Any module; it is not changed.
+        method: Always ``'dynamic'``.
 
     Raises:
-        FaceDetError: another method.
+        FaceDetError: ``method`` is not ``'dynamic'``.
 
     Example:
         >>> from torch import nn

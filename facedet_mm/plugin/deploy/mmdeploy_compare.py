@@ -1,4 +1,4 @@
-"""Whether a back end finds the faces that PyTorch finds."""
+"""Compares the faces of a backend with those of PyTorch."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from facedet_mm.errors import ModelError
 from facedet_mm.structures import Faces
 
 SURE = 0.5
-"""Faces with a score above it must be found by both."""
+"""Faces with a higher score must be found by both."""
 TOLERANCE = {"scores": 1e-3, "boxes": 0.5, "landmarks": 0.5}
-"""Largest difference in FP32; boxes and landmarks in pixels."""
+"""Largest differences allowed in FP32; boxes and landmarks in pixels."""
 
 
 def to_faces(found: InstanceData) -> Faces:
-    """What an mmdet detector found in an image."""
+    """Returns the predictions of an mmdet detector for one image as ``Faces``."""
     landmarks = found.keypoints.cpu().numpy() if "keypoints" in found else None
     return Faces(found.bboxes.cpu().numpy(), found.scores.cpu().numpy(), landmarks)
 
 
 def compare_faces(deploy_cfg: Config, faces: Mapping[Path, tuple[Faces, Faces]]) -> dict[str, float]:
-    """Largest differences between the faces of PyTorch and of a back end, each face next to the nearest of the other.
+    """Returns the largest differences between faces of PyTorch and the nearest faces of a backend, and vice versa.
 
     Args:
-        deploy_cfg: says whether the back end computes in FP32; only then the differences have to be small.
-        faces: image → faces of PyTorch, faces of the back end, in the image's pixels.
+        deploy_cfg: Deploy config, which says whether the backend computes in FP32.
+        faces: Faces of PyTorch and faces of the backend for each image, in pixels of the image.
 
     Returns:
-        ``scores``, ``boxes`` and, where there are some, ``landmarks``; empty if no image has a face.
+        ``scores``, ``boxes`` and, if there are any, ``landmarks``; empty if no image has a face.
 
     Raises:
-        ModelError: a difference is too large in FP32.
+        ModelError: A difference is too large although the backend computes in FP32.
     """
     differences: dict[str, float] = {}
     for path, (ours, theirs) in faces.items():
@@ -44,7 +44,7 @@ def compare_faces(deploy_cfg: Config, faces: Mapping[Path, tuple[Faces, Faces]])
                 differences[kind] = max(value, differences.get(kind, 0.0))
                 if _in_float32(deploy_cfg) and value > TOLERANCE[kind]:
                     raise ModelError(
-                        f"{path}: {kind} of PyTorch and the back end differ by up to {value:.3g}, "
+                        f"{path}: {kind} of PyTorch and the backend differ by up to {value:.3g}, "
                         f"more than {TOLERANCE[kind]:g}; nothing was written"
                     )
     return differences

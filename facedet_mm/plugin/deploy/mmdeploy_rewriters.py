@@ -1,4 +1,4 @@
-"""What mmdeploy 1.3.1 has to know about SCRFD: how to predict inside an exported graph, and that landmarks come out.
+"""SCRFD in mmdeploy 1.3.1: prediction inside an exported graph, and a backend model with landmarks.
 
 A deploy config names this module in ``codebase_config.module``; mmdeploy imports it, which registers everything here.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS, SCRFDHead
 
 REWRITTEN = "facedet_mm.plugin.models.scrfd_head.SCRFDHead.predict_by_feat"
-"""mmdeploy replaces the function at this path; of a path that leads nowhere it only warns in its log."""
+"""mmdeploy replaces the function at this path; if the path does not exist, it only logs a warning."""
 MODEL_TYPE = "face_end2end"
 
 
@@ -35,16 +35,16 @@ def scrfd_head__predict_by_feat(
     rescale: bool = False,
     with_nms: bool = True,
 ) -> tuple[Tensor, ...]:
-    """``SCRFDHead.predict_by_feat`` as tensors of one shape for the whole batch, thresholds from the deploy config.
+    """Replaces ``SCRFDHead.predict_by_feat``: one tensor for the whole batch, thresholds from the deploy config.
 
     Args:
-        self: the head.
-        cls_scores, bbox_preds, landmark_preds: what its ``forward`` gives.
-        batch_img_metas: ``img_shape`` of the first: height and width that boxes are clipped to.
-        cfg, rescale, with_nms: not used: a graph gives boxes after NMS in pixels of its input.
+        self: The head.
+        cls_scores, bbox_preds, landmark_preds: Outputs of the head's ``forward``.
+        batch_img_metas: ``img_shape`` of the first entry is the height and width to which boxes are clipped.
+        cfg, rescale, with_nms: Not used, because a graph returns boxes after NMS in pixels of its input.
 
     Returns:
-        ``dets`` (B, K, 5) x1 y1 x2 y2 score by descending score, filled up with zeros, ``labels`` (B, K), and, where
+        ``dets`` (B, K, 5), x1 y1 x2 y2 score by descending score and padded with zeros, ``labels`` (B, K), and, if
         the model has landmarks, ``landmarks`` (B, K, 5, 2).
     """
     del cfg, rescale, with_nms
@@ -56,7 +56,7 @@ def scrfd_head__predict_by_feat(
         centers.expand(scores.shape[0], -1, 2), distances, max_shape=batch_img_metas[0]["img_shape"]
     )
     sides = boxes[..., 2:] - boxes[..., :2]
-    scores = scores * (torch.minimum(sides[..., :1], sides[..., 1:]) > 0)  # some lie wholly outside
+    scores = scores * (torch.minimum(sides[..., :1], sides[..., 1:]) > 0)  # some lie completely outside
     settings = get_post_processing_params(deploy_cfg)
     dets, labels, kept = multiclass_nms(
         boxes,
@@ -93,9 +93,9 @@ def _anchor_points(head: SCRFDHead, maps: Sequence[Tensor], dynamic: bool) -> tu
 
 
 def _landmarks_of(points: Tensor, kept: Tensor, dets: Tensor) -> Tensor:
-    """Points (B, N, 10) of the boxes ``kept`` (B, K) as (B, K, 5, 2); zeros for rows of ``dets`` that fill up."""
-    # Rows that fill up have the index -1, which not every Gather takes; TensorRT 8 clamps no integers, and splits no
-    # axis the way that unflatten is exported.
+    """Returns the points (B, N, 10) of the boxes ``kept`` (B, K) as (B, K, 5, 2); zeros for padding in ``dets``."""
+    # Padding has the index -1, which not every Gather takes. TensorRT 8 can't clamp integers, and does not support
+    # the nodes to which unflatten is exported.
     index = (kept * (kept > 0)).unsqueeze(-1).repeat(1, 1, 2 * NUM_LANDMARKS)
     chosen = points.gather(1, index) * (dets[..., 4:] > 0)
     return chosen.reshape(chosen.shape[0], -1, NUM_LANDMARKS, 2)
@@ -103,16 +103,16 @@ def _landmarks_of(points: Tensor, kept: Tensor, dets: Tensor) -> Tensor:
 
 @getattr(object_detection_model, "__BACKEND_MODEL").register_module(MODEL_TYPE)
 class FaceEnd2EndModel(object_detection_model.End2EndModel):
-    """A back end's graph behind the interface of an mmdet detector; mmdeploy's own takes a third output for masks.
+    """Runs a backend's graph as an mmdet detector; mmdeploy's own model takes the third output for masks.
 
-    Predictions are in pixels of the original image and hold what ``SCRFDHead.predict_by_feat`` gives: ``bboxes``,
-    ``scores``, ``labels`` and, where the graph has landmarks, ``keypoints`` (K, 5, 2).
+    Predictions are in pixels of the original image and have the fields of ``SCRFDHead.predict_by_feat``: ``bboxes``,
+    ``scores``, ``labels`` and, if the graph has landmarks, ``keypoints`` (K, 5, 2).
     """
 
     def forward(
         self, inputs: Tensor, data_samples: list[DetDataSample], mode: str = "predict", **kwargs: Any
     ) -> list[DetDataSample]:
-        """The samples with ``pred_instances``; ``inputs`` (B, 3, H, W) are normalized and padded."""
+        """Returns the samples with ``pred_instances``; ``inputs`` (B, 3, H, W) are normalized and padded."""
         del mode, kwargs
         outputs = self.predict(inputs.contiguous())
         for i, sample in enumerate(data_samples):
@@ -121,10 +121,10 @@ class FaceEnd2EndModel(object_detection_model.End2EndModel):
 
 
 def _in_original(sample: DetDataSample, dets: Tensor, labels: Tensor, landmarks: Tensor | None = None) -> InstanceData:
-    """One image's faces: rows that fill up dropped, clipped to the image, in its original pixels."""
+    """Returns the faces of one image without padding, clipped to the image, in pixels of the original image."""
     height, width = sample.img_shape
     corners = dets[:, :4].clamp(dets.new_zeros(4), dets.new_tensor([width, height, width, height]))
-    inside = (corners[:, 2:] > corners[:, :2]).all(1)  # some lie wholly in the padding
+    inside = (corners[:, 2:] > corners[:, :2]).all(1)  # some lie completely in the padding
     keep = inside & (dets[:, 4] > 0)
     scale = dets.new_tensor(sample.scale_factor)
     faces = InstanceData(bboxes=corners[keep] / scale.repeat(2), scores=dets[keep, 4], labels=labels[keep].long())

@@ -1,4 +1,4 @@
-"""A config and its checkpoint → an ONNX file that is known to do what PyTorch does."""
+"""Exports a config and its checkpoint to an ONNX file that was compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.io.images import read_image
 from facedet_mm.plugin.apis.build import build_model, load_config
 from facedet_mm.plugin.apis.checkpoint import load_weights
-from facedet_mm.plugin.deploy.onnx_check import Check, check_export, normalization_of
-from facedet_mm.plugin.deploy.onnx_graph import INPUT, GraphSpec, build_graph, check_model, example_inputs, strides_of
+from facedet_mm.plugin.deploy.onnx_graph import build_graph, check_model, example_inputs
+from facedet_mm.plugin.deploy.onnx_spec import INPUT, GraphSpec, strides_of
+from facedet_mm.plugin.deploy.onnx_verification import Verification, normalization_of, verify_export
 from facedet_mm.system.files import atomic_path
 from facedet_mm.zoo import MODELS, asset_path, config_path
 
@@ -32,16 +33,16 @@ OPSET = 17
 
 @dataclass(frozen=True)
 class Export:
-    """What an export made.
+    """Result of an export.
 
     Attributes:
-        metadata: what the file says of itself.
-        check: how it compares with PyTorch.
-        simplified: whether onnxsim was there to simplify it.
+        metadata: Metadata of the file.
+        verification: Comparison of the file with PyTorch.
+        simplified: Whether the graph was simplified, for which onnxsim must be installed.
     """
 
     metadata: dict[str, Any]
-    check: Check
+    verification: Verification
     simplified: bool
 
 
@@ -56,17 +57,18 @@ def export_onnx(
     """Exports a model and compares the file with PyTorch; on any error no file is left.
 
     Args:
-        config: a model name of the zoo or the path of a config.
-        checkpoint: made for that config; it must fit it completely.
-        path: the ``.onnx`` file to write.
-        spec: which graph; ``None`` is raw heads of free height and width.
-        images: images for the comparison; by default the one that comes with the package.
-        license: of the weights, for the metadata; that of converted official weights is known.
+        config: A model name of the zoo or the path of a config.
+        checkpoint: Checkpoint of that config; its weights must match the model completely.
+        path: The ``.onnx`` file to write.
+        spec: Which graph to export; ``None`` means raw heads with dynamic height and width.
+        images: Images for the comparison; by default the sample image of the package.
+        license: License of the weights, for the metadata; for converted official weights it is known.
 
     Raises:
-        ModelError: config or checkpoint are missing, unfit or no SCRFD, or the file does not do what PyTorch does.
-        ImageError: an image can't be read.
-        FaceDetError: the size is no multiple of the largest stride, or the file can't be written.
+        ModelError: The config or the checkpoint is missing, does not fit or is not an SCRFD, or the file computes
+            something else than PyTorch.
+        ImageError: An image can't be read.
+        FaceDetError: The size is not a multiple of the largest stride, or the file can't be written.
     """
     spec, path = spec or GraphSpec(), Path(path)
     if path.suffix.lower() != ".onnx":
@@ -81,12 +83,12 @@ def export_onnx(
         _finish(graph, spec, spec.output_shapes(head), metadata)
         onnx.checker.check_model(graph, full_check=True)
         onnx.save(graph, temporary)
-        check = check_export(temporary, model, spec, arrays)
-    return Export(metadata, check, simplified)
+        verification = verify_export(temporary, model, spec, arrays)
+    return Export(metadata, verification, simplified)
 
 
 def _load(config: str | os.PathLike[str], checkpoint: str | os.PathLike[str]) -> tuple[str, nn.Module, dict[str, Any]]:
-    """Name, model and the checkpoint's ``meta``."""
+    """Returns the model's name, the model and the checkpoint's ``meta``."""
     path = Path(config)
     if path.suffix != ".py":
         path = config_path(os.fspath(config))
@@ -96,7 +98,7 @@ def _load(config: str | os.PathLike[str], checkpoint: str | os.PathLike[str]) ->
 
 
 def _license_of(meta: dict[str, Any]) -> str:
-    """The converter of official weights leaves the model's name and the source's checksum in a checkpoint."""
+    """Returns the license of converted official weights, whose checkpoint has the source's checksum, or 'unknown'."""
     if "source_sha256" in meta and meta.get("model") in MODELS:
         return MODELS[meta["model"]].license
     return "unknown"
@@ -112,7 +114,7 @@ def _trace(model: nn.Module, spec: GraphSpec) -> onnx.ModelProto:
         axes["content_size"] = {0: "batch"}
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on traced shapes, each of which the comparison covers
+        warnings.simplefilter("ignore")  # about traced shapes, which the comparison covers
         torch.onnx.export(
             build_graph(model, spec).eval(),
             example_inputs(spec),
@@ -121,7 +123,7 @@ def _trace(model: nn.Module, spec: GraphSpec) -> onnx.ModelProto:
             opset_version=OPSET,
             input_names=[INPUT, *spec.options],
             output_names=list(outputs),
-            dynamic_axes={name: free for name, free in axes.items() if free},
+            dynamic_axes={name: dynamic for name, dynamic in axes.items() if dynamic},
         )
     return onnx.load_from_string(file.getvalue())
 
@@ -133,7 +135,7 @@ def _simplify(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
         return graph, False
     try:
         simplified, same = onnxsim.simplify(graph)
-    except Exception as error:
+    except Exception as error:  # onnxsim's errors have no common base
         raise ModelError(f"onnxsim cannot simplify the graph ({error}); nothing was written") from error
     if not same:
         raise ModelError("onnxsim changed what the graph computes; nothing was written")
@@ -143,15 +145,15 @@ def _simplify(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
 def _finish(
     graph: onnx.ModelProto, spec: GraphSpec, outputs: dict[str, tuple[int | str, ...]], metadata: dict[str, Any]
 ) -> None:
-    """Declares the shapes and the defaults of what may be left out, and writes the metadata."""
-    del graph.graph.value_info[:]  # a runtime infers them; what the tools leave may be of the traced size
+    """Declares the shapes and the defaults of optional inputs, and writes the metadata."""
+    del graph.graph.value_info[:]  # runtimes infer them; the exporter's may have the traced size
     shapes = {INPUT: spec.input_shape, **outputs}
     for value in (*graph.graph.input, *graph.graph.output):
         if shape := shapes.get(value.name):
             kind = value.type.tensor_type.elem_type
             value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
     graph.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in spec.options.items())
-    onnx.helper.set_model_props(graph, {"facedet_mm": json.dumps(metadata)})  # in place of all that the tools wrote
+    onnx.helper.set_model_props(graph, {"facedet_mm": json.dumps(metadata)})  # replaces the exporter's entries
     graph.producer_name, graph.producer_version = "facedet-mm", __version__
 
 

@@ -37,11 +37,12 @@ from facedet_mm.io.images import read_image
 from facedet_mm.plugin.apis.build import build_model, load_config
 from facedet_mm.plugin.apis.checkpoint import load_weights
 from facedet_mm.plugin.apis.convert import convert
-from facedet_mm.plugin.deploy import mmdeploy_export, mmdeploy_settings
+from facedet_mm.plugin.deploy import mmdeploy_calibration, mmdeploy_export, mmdeploy_validation
+from facedet_mm.plugin.deploy.mmdeploy_calibration import write_calibration
 from facedet_mm.plugin.deploy.mmdeploy_compare import compare_faces
-from facedet_mm.plugin.deploy.mmdeploy_export import deploy, write_calibration
+from facedet_mm.plugin.deploy.mmdeploy_export import deploy
 from facedet_mm.plugin.deploy.mmdeploy_rewriters import REWRITTEN
-from facedet_mm.plugin.deploy.mmdeploy_settings import check_configs, check_device
+from facedet_mm.plugin.deploy.mmdeploy_validation import check_configs, check_device
 from facedet_mm.plugin.models.scrfd_head import SCRFDHead
 from facedet_mm.structures import Faces
 from facedet_mm.zoo import asset_path, config_path
@@ -433,7 +434,7 @@ def batched_nms(boxes, scores, values):
 
 def test_int8_is_calibrated_with_the_networks_inputs_for_training_images(data, model, tmp_path, monkeypatch):
     h5py = pytest.importorskip("h5py")
-    monkeypatch.setattr(mmdeploy_export, "CALIBRATION_IMAGES", 3)
+    monkeypatch.setattr(mmdeploy_calibration, "CALIBRATION_IMAGES", 3)
     cfg = load_config(KPS)
     cfg.train_dataloader.dataset.ann_file = str(data / "wider" / "subset" / "wider_face_train_bbx_gt.txt")
     cfg.test_dataloader.dataset.data_root = str(data / "wider")
@@ -476,8 +477,8 @@ def test_nothing_is_left_of_a_deployment_that_fails(checkpoint, tmp_path, monkey
     ("change", "error", "message"),
     [
         (dict(deploy_config="no.py"), ModelError, "no.py: no such config file"),
-        (dict(deploy_config=KPS), ModelError, "no deploy config for faces; take one of configs/deploy"),
-        (dict(model_config=config("onnxruntime_dynamic")), ModelError, "no config of an SCRFD model"),
+        (dict(deploy_config=KPS), ModelError, "not a deploy config for faces; use one of configs/deploy"),
+        (dict(model_config=config("onnxruntime_dynamic")), ModelError, "not the config of an SCRFD model"),
         (dict(checkpoint="no.pth"), ModelError, "no.pth: no such checkpoint"),
         (dict(images=["no.jpg"]), ImageError, "no.jpg"),
         (dict(model_config=PLAIN), ModelError, "the weights do not fit the config"),
@@ -501,7 +502,7 @@ def test_a_mistake_is_named_and_leaves_nothing(change, error, message, checkpoin
     ("entry", "value", "message"),
     [
         ("backend_config.type", "ncnn", "onnxruntime or tensorrt, not 'ncnn'"),
-        ("codebase_config.model_type", "end2end", "no deploy config for faces"),
+        ("codebase_config.model_type", "end2end", "not a deploy config for faces"),
         ("codebase_config.post_processing.pre_top_k", -1, "keep_top_k <= pre_top_k"),
         ("codebase_config.post_processing.keep_top_k", 100001, "keep_top_k <= pre_top_k"),
         ("onnx_config.input_shape", [640, 480], "must be a square"),
@@ -539,7 +540,7 @@ def test_what_tensorrt_needs_is_told_before_anything_is_exported(installed, mess
     if installed:
         monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__=installed["tensorrt"]))
     known = dict.fromkeys(["tensorrt", "pycuda", "h5py"] if installed else ["h5py"], True)
-    monkeypatch.setattr(mmdeploy_settings, "find_spec", known.get)
+    monkeypatch.setattr(mmdeploy_validation, "find_spec", known.get)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(MissingDependencyError, match=message):
         check_device(load_config(config("tensorrt-int8_static-640")), "cuda:0", onnx_only=False)
@@ -571,6 +572,6 @@ def test_the_tool_deploys_and_tells_the_differences(checkpoint, tmp_path):
     arguments = [checkpoint, SOLVAY, "--work-dir", tmp_path / "out"]
     done = subprocess.run([*tool, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "29 faces above 0.5 in PyTorch, 29 in the back end" in done.stdout
+    assert "29 faces above 0.5 in PyTorch, 29 in the backend" in done.stdout
     assert "largest difference of landmarks: " in done.stdout
-    assert f"wrote {tmp_path / 'out' / 'end2end.onnx'}" in done.stdout
+    assert f"written: {tmp_path / 'out' / 'end2end.onnx'}" in done.stdout

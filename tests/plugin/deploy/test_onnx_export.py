@@ -22,7 +22,7 @@ from facedet_mm.io.images import read_image  # noqa: E402
 from facedet_mm.plugin.apis.convert import convert  # noqa: E402
 from facedet_mm.plugin.deploy import onnx_export, onnx_graph  # noqa: E402
 from facedet_mm.plugin.deploy.onnx_export import export_onnx  # noqa: E402
-from facedet_mm.plugin.deploy.onnx_graph import GraphSpec  # noqa: E402
+from facedet_mm.plugin.deploy.onnx_spec import GraphSpec  # noqa: E402
 from facedet_mm.zoo import asset_path  # noqa: E402
 
 STRIDES = (8, 16, 32)
@@ -323,7 +323,7 @@ def test_an_interrupted_export_leaves_nothing(checkpoint, tmp_path, monkeypatch)
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(onnx_export, "check_export", interrupt)
+    monkeypatch.setattr(onnx_export, "verify_export", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export_onnx("scrfd_0.5g_kps", checkpoint, tmp_path / "model.onnx", GraphSpec(size=64))
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""What can be wrong with deploy configs, models and devices, told before anything is exported."""
+"""Validation of deploy configs, models and devices before anything is exported."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ BACKENDS = ("onnxruntime", "tensorrt")
 TENSORRT = "8.6.1"
 """mmdeploy 1.3.1's operators are linked against TensorRT 8, and it calls what TensorRT 10 removed."""
 MAX_TENSORRT_TOPK = 5120
-"""More boxes TRTBatchedNMS does not take."""
+"""Largest number of boxes that TRTBatchedNMS takes."""
 
 
 def check_configs(deploy_cfg: Config, model_cfg: Config) -> None:
-    """Whether a deploy config is one for this project's models, and the model one of them.
+    """Checks that a deploy config is for this project's models, and that the model is one of them.
 
     Raises:
-        ModelError: names the file, the entry and what it should be.
+        ModelError: A config is wrong; the message names the file, the entry and the right value.
     """
     name = deploy_cfg.filename
     codebase = deploy_cfg.get("codebase_config") or {}
     if REWRITERS not in codebase.get("module", ()) or codebase.get("model_type") != "face_end2end":
-        raise ModelError(f"{name}: no deploy config for faces; take one of configs/deploy, or build on it with _base_")
+        raise ModelError(
+            f"{name}: not a deploy config for faces; use one of configs/deploy, or build on one with _base_"
+        )
     backend = (deploy_cfg.get("backend_config") or {}).get("type")
     if backend not in BACKENDS:
         raise ModelError(f"{name}: backend_config.type must be {' or '.join(BACKENDS)}, not {backend!r}")
@@ -35,25 +37,29 @@ def check_configs(deploy_cfg: Config, model_cfg: Config) -> None:
     if backend == "tensorrt" and not 0 < settings.get("pre_top_k", -1) <= MAX_TENSORRT_TOPK:
         raise ModelError(f"{name}: post_processing.pre_top_k must be 1 to {MAX_TENSORRT_TOPK} for TensorRT")
     if settings.get("pre_top_k", -1) < settings.get("keep_top_k", 0) or settings.get("keep_top_k", 0) < 1:
-        raise ModelError(f"{name}: post_processing needs 1 <= keep_top_k <= pre_top_k: landmarks are chosen by index")
+        raise ModelError(
+            f"{name}: post_processing needs 1 <= keep_top_k <= pre_top_k, because landmarks are selected by index"
+        )
     shape = (deploy_cfg.get("onnx_config") or {}).get("input_shape")
     if shape is not None and (len(shape) != 2 or shape[0] != shape[1] or shape[0] < 32 or shape[0] % 32):
         raise ModelError(f"{name}: onnx_config.input_shape must be a square with sides in multiples of 32, not {shape}")
     if model_cfg.get("model", {}).get("bbox_head", {}).get("type") != "SCRFDHead":
-        raise ModelError(f"{model_cfg.filename}: no config of an SCRFD model (model.bbox_head.type is not SCRFDHead)")
+        raise ModelError(
+            f"{model_cfg.filename}: not the config of an SCRFD model (model.bbox_head.type is not SCRFDHead)"
+        )
 
 
 def check_device(deploy_cfg: Config, device: str, onnx_only: bool) -> None:
-    """Whether a back end can be built and run on ``device`` on this machine.
+    """Checks that a backend can be built and run on ``device`` on this machine.
 
     Args:
-        deploy_cfg: what :func:`check_configs` accepted.
+        deploy_cfg: Deploy config that passed :func:`check_configs`.
         device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, …
-        onnx_only: whether only its graph is wanted.
+        onnx_only: Whether only the graph is exported.
 
     Raises:
-        ModelError: no such device, or it isn't one for the back end.
-        MissingDependencyError: what the back end needs is not installed.
+        ModelError: The device does not exist or does not fit the backend.
+        MissingDependencyError: A package that the backend needs is not installed.
     """
     try:
         kind = torch.device(device).type
