@@ -1,4 +1,4 @@
-"""Fixtures: where the real data lies, and a loud skip where it does not."""
+"""Fixtures that several rooms share, and the marker of the tests that need the real data."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ import pytest
 if TYPE_CHECKING:
     from facedet_mm import Detector
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models: threads that wait for each other cost more than they give
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # in small models, threads lose more time waiting than they save
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("FACEDET_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test that uses the real data, directly or through another fixture."""
+    for item in items:
+        if "data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.data)
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real weights, images and annotations; the test is skipped where it is missing."""
+    """The folder of real weights, images and annotations; tests that need it are skipped where it is missing."""
     if not DATA.is_dir():
-        pytest.skip(f"NEEDS REAL DATA: {DATA} is missing (set FACEDET_TEST_DATA to its place)")
+        pytest.skip(f"NEEDS REAL DATA: {DATA} is missing (set FACEDET_TEST_DATA to its path)")
     return DATA
 
 
 @pytest.fixture(scope="session")
 def average_precision(data: Path) -> Callable[[Detector], dict[str, float]]:
-    """The easy, medium and hard AP in percent of what a detector finds in the 404 images of WIDER FACE val."""
+    """Returns the easy, medium and hard AP of a detector, in percent, on 404 images of WIDER FACE val."""
     from facedet_mm.datasets import Predictions, read_ground_truth
     from facedet_mm.evaluation import evaluate
 
@@ -46,11 +54,11 @@ def average_precision(data: Path) -> Callable[[Detector], dict[str, float]]:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The project's root."""
+    """The root folder of the checkout."""
     return ROOT
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What a developer has fetched must not change a test."""
+    """Gives the tests an empty model cache, so that models fetched earlier do not change them."""
     os.environ["FACEDET_HOME"] = str(tmp_path_factory.mktemp("cache"))
