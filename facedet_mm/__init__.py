@@ -1,4 +1,4 @@
-"""Face detection with SCRFD: a runtime that needs no torch, and an MMDetection plugin to train it."""
+"""Face detection with SCRFD: a runtime that needs no torch, and an MMDetection plugin for training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when first used, so that ``import facedet_mm`` stays cheap."""
+    """Imports a public name on first use, so that ``import facedet_mm`` stays cheap."""
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -1,4 +1,4 @@
-"""``python -m facedet_mm``: the ``facedet`` command, where its script is not on the path."""
+"""Runs the ``facedet`` command as ``python -m facedet_mm``, for when its script is not on the path."""
 
 import sys
 

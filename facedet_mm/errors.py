@@ -1,12 +1,12 @@
-"""Errors that name the culprit and the remedy.
+"""Exceptions whose messages name the cause and the remedy.
 
-Everything a user can get wrong raises a subclass of :class:`FaceDetError`; command line tools print its
-message in one line and exit with status 1. Any other exception is a bug.
+Every mistake of a user raises a subclass of :class:`FaceDetError`; the command-line tools print its message in one
+line and exit with status 1. Any other exception is a bug.
 """
 
 
 class FaceDetError(Exception):
-    """Base of all errors caused by input, files or the installation, not by a bug.
+    """Base class of all errors caused by input, files or the installation.
 
     Example:
         >>> from facedet_mm import build_detector
@@ -31,12 +31,12 @@ class AnnotationError(FaceDetError):
 
 
 class TrainingError(FaceDetError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class MissingDependencyError(FaceDetError):
-    """A feature needs a package that is not installed; the message holds the command that installs it."""
+    """A feature needs a package that is not installed; the message contains the command that installs it."""
 
 
 class VideoError(FaceDetError):
-    """A video, camera or stream can't be opened, breaks off, or can't be written."""
+    """A video, camera or stream can't be opened or written, or ends unexpectedly."""

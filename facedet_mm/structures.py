@@ -1,4 +1,4 @@
-"""``Faces``: the one value that flows from detectors through trackers to drawings and files."""
+"""``Faces``: the value that detectors return and that trackers, drawing and file formats take."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _COCO_VISIBLE = 2
 class Faces:
     """N faces of one image, as immutable columns.
 
-    Indexing gives faces again: an int one face, a slice, an index array or a mask several; iterating gives them
-    one by one.
+    Indexing returns :class:`Faces`: one face for an int, several for a slice, an index array or a mask. Iterating
+    returns them one by one.
 
     Attributes:
         boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of the image.
         scores: (N,) float32 in [0, 1].
         landmarks: (N, 5, 2) float32, x y in pixels, in the order of :data:`LANDMARK_NAMES`; ``None`` when
-            the model has none.
-        track_ids: (N,) int64, −1 where a face belongs to no track; ``None`` without tracking.
+            the model predicts none.
+        track_ids: (N,) int64, −1 for a face that belongs to no track; ``None`` without tracking.
 
     Raises:
-        ValueError: when shapes do not agree.
+        ValueError: The shapes do not agree.
 
     Example:
         >>> faces = Faces(boxes=[[10, 20, 30, 50], [0, 0, 8, 8]], scores=[0.9, 0.3])
@@ -74,7 +74,7 @@ class Faces:
 
     @classmethod
     def empty(cls, landmarks: bool = False) -> Faces:
-        """No faces; with ``landmarks`` the landmark column exists and is empty.
+        """Returns no faces; with ``landmarks`` the landmark column exists and is empty.
 
         Example:
             >>> Faces.empty(landmarks=True).landmarks.shape
@@ -84,7 +84,7 @@ class Faces:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Faces]) -> Faces:
-        """Joins faces of one image; an optional column survives only when all parts have it.
+        """Joins faces of one image; an optional column is kept only if all parts have it.
 
         Example:
             >>> Faces.concatenate([Faces([[0, 0, 8, 8]], [0.3]), Faces([[1, 1, 9, 9]], [0.7])]).boxes.tolist()
@@ -108,7 +108,7 @@ class Faces:
         return len(self.scores)
 
     def __getitem__(self, index: int | slice | ArrayLike) -> Faces:
-        """Faces at ``index``: an int (gives one face), a slice, an index array or a boolean mask."""
+        """Returns the faces at ``index``: an int (one face), a slice, an index array or a boolean mask."""
         if isinstance(index, (int, np.integer)):
             if not -len(self) <= index < len(self):
                 raise IndexError(f"face {index} of {len(self)}")
@@ -131,7 +131,7 @@ class Faces:
         return f"Faces({len(self)}{''.join(f', {name}' for name in columns)})"
 
     def scale(self, sx: float, sy: float) -> Faces:
-        """The same faces in an image resized by ``sx`` horizontally and ``sy`` vertically.
+        """Returns the same faces in an image resized by ``sx`` horizontally and ``sy`` vertically.
 
         Example:
             >>> Faces([[10, 20, 30, 50]], [0.9]).scale(2, 0.5).boxes.tolist()
@@ -146,17 +146,17 @@ class Faces:
         )
 
     def crop(self, image: NDArray[np.uint8], margin: float = 0.0) -> list[NDArray[np.uint8]]:
-        """A copy of the pixels of each face, clipped at the image's edges.
+        """Returns a copy of the pixels of each face, clipped at the image's edges.
 
         Args:
-            image: uint8 BGR (H, W, 3), gray or BGRA: the image that the faces are in.
-            margin: what to add on each side, as a fraction of the face's width and height.
+            image: The image that contains the faces: uint8 BGR (H, W, 3), gray or BGRA.
+            margin: Margin added on each side, as a fraction of the box's width and height.
 
         Returns:
             N images, (h, w, 3) uint8, BGR; of shape (0, 0, 3) for a box without area in the image.
 
         Raises:
-            ImageError: ``image`` is no uint8 image.
+            ImageError: ``image`` is not a uint8 image.
             FaceDetError: ``margin`` is negative or not finite.
 
         Example:
@@ -169,18 +169,18 @@ class Faces:
         return crop_faces(image, self.boxes, margin)
 
     def align(self, image: NDArray[np.uint8], size: int = 112) -> NDArray[np.uint8]:
-        """Crops with eyes, nose and mouth where face recognition models expect them (ArcFace's five points).
+        """Returns crops with eyes, nose and mouth where face recognition models expect them (ArcFace's five points).
 
         Args:
-            image: uint8 BGR (H, W, 3), gray or BGRA: the image that the faces are in.
-            size: side of the crops in pixels.
+            image: The image that contains the faces: uint8 BGR (H, W, 3), gray or BGRA.
+            size: Side of the crops in pixels.
 
         Returns:
             (N, size, size, 3) uint8, BGR; black outside the image.
 
         Raises:
-            ImageError: ``image`` is no uint8 image.
-            FaceDetError: the faces have no landmarks, or ``size`` is no whole number from 1 to 8192.
+            ImageError: ``image`` is not a uint8 image.
+            FaceDetError: The faces have no landmarks, or ``size`` is not an integer from 1 to 8192.
 
         Example:
             >>> image = np.full((100, 100, 3), 128, np.uint8)
@@ -193,12 +193,12 @@ class Faces:
         landmarks = self.landmarks
         if landmarks is None:
             if len(self):
-                raise FaceDetError("aligning needs landmarks; facedet models list shows which models give them")
+                raise FaceDetError("aligning needs landmarks; facedet models list shows which models predict them")
             landmarks = np.zeros((0, len(LANDMARK_NAMES), 2), np.float32)
         return align_faces(image, landmarks, size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists: ``{"boxes": …, "scores": …[, "landmarks": …][, "track_ids": …]}``.
+        """Returns plain lists: ``{"boxes": …, "scores": …[, "landmarks": …][, "track_ids": …]}``.
 
         Example:
             >>> Faces([[10, 20, 30, 50]], [0.5]).to_dict()
@@ -209,10 +209,10 @@ class Faces:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Faces:
-        """Inverse of :meth:`to_dict`.
+        """Returns the faces of a dict that :meth:`to_dict` made.
 
         Raises:
-            ValueError: columns are missing or do not agree.
+            ValueError: Columns are missing or do not agree.
 
         Example:
             >>> Faces.from_dict({"boxes": [[10, 20, 30, 50]], "scores": [0.5]})
@@ -223,7 +223,7 @@ class Faces:
         return cls(data["boxes"], data["scores"], data.get("landmarks"), data.get("track_ids"))
 
     def to_json(self, indent: int | None = None) -> str:
-        """:meth:`to_dict` as a JSON text.
+        """Returns :meth:`to_dict` as JSON text.
 
         Example:
             >>> Faces([[10, 20, 30, 50]], [0.5]).to_json()
@@ -232,11 +232,11 @@ class Faces:
         return json.dumps(self.to_dict(), indent=indent)
 
     def to_coco(self, image_id: int, first_id: int = 1) -> list[dict[str, Any]]:
-        """A COCO dict a face, good as a detection result and as an annotation.
+        """Returns one COCO dict per face, valid as a detection result and as an annotation.
 
         Args:
-            image_id: the image's id in the COCO file.
-            first_id: id of the first face; the others count on from there.
+            image_id: ID of the image in the COCO file.
+            first_id: ID of the first face; the following IDs count up from there.
 
         Returns:
             Dicts with ``id``, ``image_id``, ``category_id`` 1, ``iscrowd`` 0, ``bbox`` (x y width height in
@@ -266,12 +266,12 @@ class Faces:
         return [{"id": i, **common, **dict(zip(columns, row, strict=True))} for i, row in enumerate(rows, first_id)]
 
     def to_supervision(self) -> supervision.Detections:
-        """The same faces as ``supervision.Detections``, for its annotators, zones and counters.
+        """Returns the faces as ``supervision.Detections``, for its annotators, zones and counters.
 
         ``track_ids`` become ``tracker_id``, landmarks ``data["landmarks"]``; the class is 0, ``face``.
 
         Raises:
-            MissingDependencyError: the package ``supervision`` is not installed.
+            MissingDependencyError: The package ``supervision`` is not installed.
 
         Example:
             >>> detections = Faces([[10, 20, 30, 50]], [0.5]).to_supervision()
@@ -295,7 +295,7 @@ class Faces:
 
     @classmethod
     def from_supervision(cls, detections: supervision.Detections) -> Faces:
-        """Inverse of :meth:`to_supervision`; detections without ``confidence`` get the score 1.
+        """Returns the faces of ``supervision.Detections``; those without ``confidence`` get the score 1.
 
         Raises:
             ValueError: ``data["landmarks"]`` is not (N, 5, 2).
@@ -315,7 +315,7 @@ class Faces:
 
 
 def _column(value: ArrayLike, dtype: Any, tail: tuple[int, ...], name: str, n: int | None) -> NDArray[Any]:
-    array = np.array(value, dtype)  # a copy: the caller's array must not change ours
+    array = np.array(value, dtype)  # a copy, so that changes of the caller's array do not reach it
     if array.size == 0:
         array = array.reshape(0, *tail)
     if array.shape[1:] != tail or array.ndim != 1 + len(tail) or (n is not None and len(array) != n):

@@ -16,10 +16,10 @@ import pytest
 from facedet_mm.errors import MissingDependencyError
 
 PACKAGE = Path(__file__).resolve().parents[1] / "facedet_mm"
-OPTIONAL = ("supervision", "openvino", "av", "matplotlib")
-"""Packages that modules or examples use and an installation need not have."""
+OPTIONAL = ("supervision", "openvino", "matplotlib", "jinja2")
+"""Optional packages that modules or examples use."""
 OF_GPUS = ("tensorrt", "cuda")
-"""Likewise, of modules only: the names are also words of other examples' texts."""
+"""Optional packages that only modules use: their names are also words in other examples."""
 
 WITHOUT_EXAMPLE = {
     "facedet_mm.deploy.quantization.QuantizedModel",

@@ -1,1 +1,1 @@
-"""Image operations, array to array: alignment, anonymization, drawing, corruptions; any room above io may import it."""
+"""Image operations on arrays: alignment, anonymization, drawing, corruptions. Any room above io may import it."""

@@ -1,4 +1,4 @@
-"""Cutting faces out of images: plain crops, and crops aligned by their landmarks for recognition."""
+"""Face crops: plain ones, and ones aligned by their landmarks for recognition."""
 
 from __future__ import annotations
 
@@ -21,33 +21,32 @@ ARCFACE_TEMPLATE = (
     (41.5493, 92.3655),
     (70.7299, 92.2041),
 )
-"""Where the five landmarks lie, in pixels, in the 112×112 images that ArcFace models are trained on."""
+"""Positions of the five landmarks, in pixels, in the 112×112 images that ArcFace models are trained on."""
 
 _SIDE = 112
 _WIDE_SIDE = 128
 _WIDE_SHIFT = 8.0
-"""The 128×128 crop is the 112×112 one with 8 more columns on either side and 16 more rows below."""
+"""The 128×128 crop is the 112×112 one with 8 more columns on each side and 16 more rows below."""
 _LARGEST_SIDE = 8192
 _OPENCV_SIDE = 32766
-"""``cv2.warpAffine`` takes images up to this side."""
+"""Largest side of an image that ``cv2.warpAffine`` accepts."""
 _FAR = 1e9
-"""Where infinite coordinates are put, so that they can be computed with."""
+"""Finite stand-in for infinite coordinates."""
 
 
 def arcface_template(size: int = 112) -> NDArray[np.float64]:
-    """Where the five landmarks lie in an aligned crop.
+    """Returns the positions of the five landmarks in an aligned crop.
 
-    As in InsightFace, multiples of 112 are the template scaled, multiples of 128 show more to the sides and
-    below. Any other size is the template scaled.
+    As in InsightFace, the template is scaled, except that multiples of 128 show more at the sides and below.
 
     Args:
-        size: side of the crop in pixels.
+        size: Side of the crop in pixels.
 
     Returns:
         (5, 2) float64, x y in pixels.
 
     Raises:
-        FaceDetError: ``size`` is no whole number from 1 to 8192.
+        FaceDetError: ``size`` is not an integer from 1 to 8192.
 
     Example:
         >>> arcface_template(224)[0].round(4).tolist()
@@ -56,7 +55,7 @@ def arcface_template(size: int = 112) -> NDArray[np.float64]:
         [46.2946, 51.6963]
     """
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or not 1 <= size <= _LARGEST_SIDE:
-        raise FaceDetError(f"size of an aligned face must be a whole number from 1 to {_LARGEST_SIDE}, not {size!r}")
+        raise FaceDetError(f"size of an aligned face must be an integer from 1 to {_LARGEST_SIDE}, not {size!r}")
     template, scale = np.array(ARCFACE_TEMPLATE), size / _SIDE
     if size % _SIDE and not size % _WIDE_SIDE:
         template, scale = template + np.array([_WIDE_SHIFT, 0]), size / _WIDE_SIDE
@@ -64,19 +63,19 @@ def arcface_template(size: int = 112) -> NDArray[np.float64]:
 
 
 def similarity_transforms(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
-    """Rotation, uniform scale and shift that bring each set of points closest to the target (least squares).
+    """Returns the rotation, uniform scale and shift that map each set of points closest to the target (least squares).
 
     With points of the plane as complex numbers about their means, z for the source and w for the target, the
-    closest w ≈ a·z has a = Σ z̄·w / Σ |z|². That is the two-dimensional case of Umeyama (1991, eq. 40–43), and
+    closest w ≈ a·z has a = Σ z̄·w / Σ |z|². This is the two-dimensional case of Umeyama (1991, eq. 40–43), and
     like it never mirrors.
 
     Args:
-        source: (N, K, 2), x y.
-        target: (K, 2), x y.
+        source: Sets of points, (N, K, 2), x y.
+        target: Target points, (K, 2), x y.
 
     Returns:
-        (N, 2, 3) float64 matrices for ``cv2.warpAffine``; all zero where the points of a set coincide, are
-        not finite, or have no closest rotation.
+        (N, 2, 3) float64 matrices for ``cv2.warpAffine``; all zero if the points of a set coincide, are not
+        finite, or have no closest rotation.
 
     Example:
         >>> similarity_transforms([[[0, 0], [4, 0]]], [[1, 1], [1, 3]]).tolist()
@@ -99,20 +98,20 @@ def similarity_transforms(source: ArrayLike, target: ArrayLike) -> NDArray[np.fl
 
 
 def align_faces(image: NDArray[np.uint8], landmarks: ArrayLike, size: int = 112) -> NDArray[np.uint8]:
-    """Crops in which eyes, nose and mouth lie where face recognition models expect them.
+    """Returns crops with eyes, nose and mouth where face recognition models expect them.
 
     Args:
         image: uint8 BGR (H, W, 3), gray or BGRA.
-        landmarks: (N, 5, 2), x y in pixels of ``image``, in the order of ``LANDMARK_NAMES``.
-        size: side of the crops in pixels; see :func:`arcface_template`.
+        landmarks: Landmarks of N faces, (N, 5, 2), x y in pixels of ``image``, in the order of ``LANDMARK_NAMES``.
+        size: Side of the crops in pixels; see :func:`arcface_template`.
 
     Returns:
-        (N, size, size, 3) uint8, BGR; black outside the image, and all black where five landmarks coincide
+        (N, size, size, 3) uint8, BGR; black outside the image, and all black if the five landmarks coincide
         or are not finite.
 
     Raises:
-        ImageError: ``image`` is no uint8 image.
-        FaceDetError: ``size`` is no whole number from 1 to 8192.
+        ImageError: ``image`` is not a uint8 image.
+        FaceDetError: ``size`` is not an integer from 1 to 8192.
 
     Example:
         >>> image = np.full((200, 200, 3), 255, np.uint8)
@@ -130,18 +129,18 @@ def align_faces(image: NDArray[np.uint8], landmarks: ArrayLike, size: int = 112)
 
 
 def crop_faces(image: NDArray[np.uint8], boxes: ArrayLike, margin: float = 0.0) -> list[NDArray[np.uint8]]:
-    """The pixels that each box touches, clipped at the image's edges.
+    """Returns the pixels that each box touches, clipped at the image's edges.
 
     Args:
         image: uint8 BGR (H, W, 3), gray or BGRA.
-        boxes: (N, 4), x1 y1 x2 y2 in pixels of ``image``.
-        margin: what to add on each side, as a fraction of the box's width and height.
+        boxes: Boxes, (N, 4), x1 y1 x2 y2 in pixels of ``image``.
+        margin: Margin added on each side, as a fraction of the box's width and height.
 
     Returns:
         N copies, (h, w, 3) uint8, BGR; of shape (0, 0, 3) for a box without area in the image.
 
     Raises:
-        ImageError: ``image`` is no uint8 image.
+        ImageError: ``image`` is not a uint8 image.
         FaceDetError: ``margin`` is negative or not finite.
 
     Example:
@@ -155,17 +154,17 @@ def crop_faces(image: NDArray[np.uint8], boxes: ArrayLike, margin: float = 0.0) 
 
 
 def pixel_boxes(boxes: ArrayLike, width: int, height: int, margin: float = 0.0) -> NDArray[np.intp]:
-    """Whole pixels that boxes touch: corners rounded outwards and clipped to an image.
+    """Returns the pixels that boxes touch: corners rounded outward and clipped to the image.
 
     Args:
-        boxes: (N, 4), x1 y1 x2 y2 in pixels.
-        width: of the image.
-        height: of the image.
-        margin: what to add on each side first, as a fraction of the box's width and height.
+        boxes: Boxes, (N, 4), x1 y1 x2 y2 in pixels.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+        margin: Margin added first on each side, as a fraction of the box's width and height.
 
     Returns:
-        (N, 4) ints, x1 y1 x2 y2, the last column and row excluded; all zero for a box without area in the
-        image, or with a NaN.
+        (N, 4) ints, x1 y1 x2 y2 with x2 and y2 excluded; all zero for a box with a NaN or without area in the
+        image.
 
     Raises:
         FaceDetError: ``margin`` is negative or not finite.
@@ -184,7 +183,7 @@ def pixel_boxes(boxes: ArrayLike, width: int, height: int, margin: float = 0.0) 
 
 
 def enlarge(boxes: ArrayLike, margin: float) -> NDArray[np.float64]:
-    """Boxes with ``margin`` times their width and height added on each side; infinite ones become finite.
+    """Returns boxes with ``margin`` times their width and height added on each side; infinite ones become finite.
 
     Returns:
         (N, 4) float64, x1 y1 x2 y2.
@@ -204,11 +203,11 @@ def enlarge(boxes: ArrayLike, margin: float) -> NDArray[np.float64]:
 
 
 def _warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], crop: NDArray[np.uint8]) -> None:
-    """Warps into ``crop`` from the part of the image that it shows, thinned out if OpenCV can't take it whole."""
+    """Warps the visible part of the image into ``crop``, subsampled if it is too large for OpenCV."""
     size = crop.shape[0]
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]], np.float64)
     corners = (corners - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
-    (left, top), (right, bottom) = corners.min(0) - 2, corners.max(0) + 2  # 2: the neighbors of the interpolation
+    (left, top), (right, bottom) = corners.min(0) - 2, corners.max(0) + 2  # 2: neighbors used by the interpolation
     x1, y1, x2, y2 = pixel_boxes([[left, top, right, bottom]], image.shape[1], image.shape[0])[0].tolist()
     if x1 == x2:
         return

@@ -1,4 +1,4 @@
-"""Making faces unrecognizable in images."""
+"""Makes faces in images unrecognizable."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Method: TypeAlias = Literal["blur", "pixelate", "fill"]
 Shape: TypeAlias = Literal["ellipse", "box"]
 
 _BLOCKS = 3
-"""Most averages along a region, whatever its resolution. At 16 networks still name a face, given a list of suspects
-(McPherson et al. 2016, arXiv 1609.00408); from 4 on detectors still see a face."""
+"""Largest number of averages along a region, at any resolution. With 16, networks still identify a face from a list of
+candidates (McPherson et al. 2016, arXiv 1609.00408); with 4 or more, detectors still find a face."""
 _LEAST_BLOCK = 4
-"""Least side of a block in pixels: small faces get fewer blocks, not finer ones."""
+"""Smallest side of a block in pixels: small faces get fewer blocks, not finer ones."""
 _FILL = 0
 
 
@@ -35,26 +35,26 @@ def anonymize(
     margin: float = 0.2,
     shape: Shape = "ellipse",
 ) -> NDArray[np.uint8]:
-    """A copy of the image whose faces can't be recognized or restored; all else stays bit-identical.
+    """Returns a copy of the image whose faces can't be recognized or restored; the rest stays bit-identical.
 
-    What is left of a face, at any resolution, are averages over at least a third of its length, at most 3×3 of
-    them: ``'blur'`` shows them as a smooth gradient, ``'pixelate'`` as blocks. ``'fill'`` is black and leaves
-    nothing; choose it where a video must withstand somebody who combines many frames.
+    At any resolution, at most 3×3 averages over at least a third of the face's length remain: ``'blur'`` shows
+    them as a smooth gradient, ``'pixelate'`` as blocks. ``'fill'`` is black and leaves nothing; choose it if
+    somebody might combine many frames of a video to restore a face.
 
     Args:
         image: uint8 BGR (H, W, 3), gray or BGRA.
-        faces: in pixels of ``image``.
+        faces: Faces to hide, in pixels of ``image``.
         method: ``'blur'``, ``'pixelate'`` or ``'fill'``.
-        margin: what to cover beyond the box on each side, as a fraction of its width and height. From 0.21 on
-            the ellipse covers the corners of the box, too.
-        shape: ``'ellipse'`` or ``'box'``: what is covered.
+        margin: Margin covered around the box, as a fraction of its width and height. From 0.21 on, the ellipse
+            also covers the corners of the box.
+        shape: Shape of the covered region: ``'ellipse'`` or ``'box'``.
 
     Returns:
         (H, W, 3) uint8, BGR.
 
     Raises:
-        ImageError: ``image`` is no uint8 image.
-        FaceDetError: an unknown ``method`` or ``shape``, or a ``margin`` that is negative or not finite.
+        ImageError: ``image`` is not a uint8 image.
+        FaceDetError: ``method`` or ``shape`` is unknown, or ``margin`` is negative or not finite.
 
     Example:
         >>> image = np.random.default_rng(0).integers(0, 256, (80, 80), np.uint8)
@@ -79,7 +79,7 @@ def anonymize(
 
 
 def _hidden(region: NDArray[np.uint8], method: Method, longest: float) -> NDArray[np.uint8]:
-    """What covers a region of a face that is ``longest`` pixels on its longer side, cut off parts included."""
+    """Returns the cover of a visible region of a face whose longer side, also outside the image, is ``longest``."""
     if method == "fill":
         return np.full_like(region, _FILL)
     height, width = region.shape[:2]
@@ -90,7 +90,7 @@ def _hidden(region: NDArray[np.uint8], method: Method, longest: float) -> NDArra
 
 
 def _ellipse(box: NDArray[np.float64], width: int, height: int) -> NDArray[np.uint8]:
-    """(height, width) uint8: not 0 in each pixel whose middle is in the ellipse that touches the sides of ``box``."""
+    """Returns a (height, width) uint8 mask, nonzero where a pixel's center is in the ellipse inscribed in ``box``."""
     x1, y1, x2, y2 = box
     x = np.abs(np.arange(width) + 0.5 - (x1 + x2) / 2) / ((x2 - x1) / 2)
     y = (np.arange(height) + 0.5 - (y1 + y2) / 2) / ((y2 - y1) / 2)

@@ -1,4 +1,4 @@
-"""Changes to uint8 BGR images that the training transforms draw from; NumPy and OpenCV only."""
+"""Image changes that the training transforms apply, with NumPy and OpenCV only."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 """(H, W, 3) uint8, BGR."""
 Planes = NDArray[np.uint8]
-"""(3, H, W) uint8, the channels of an image one after the other; or one of them, (H, W)."""
+"""(3, H, W) uint8, the channels of an image one after the other; or one channel, (H, W)."""
 
 
 def crop_square(image: Image, left: float, top: float, side: int, size: int, fill: int = 128) -> Image:
-    """Cuts out a square, which may reach beyond the image, and resizes it (bilinear).
+    """Crops a square, which may extend beyond the image, and resizes it (bilinear).
 
-    Only what is seen of the image is resized, then put on a gray square. That is what padding first and
-    resizing then gives, but for the outermost pixels of the image, which do not blend with the gray.
+    Only the visible part of the image is resized and then put on a gray square. The result equals padding before
+    resizing, except that the outermost pixels of the image do not blend with the gray.
 
     Args:
         image: (H, W, 3) uint8.
-        left: of the square, in pixels of the image; a whole number where positive, else a multiple of
+        left: Left edge of the square in pixels of the image; an integer if positive, else a multiple of
             ``side / size``, so that the image begins at a whole pixel of the result.
-        top: likewise.
-        side: of the square, in pixels of the image.
-        size: of the result, in pixels.
-        fill: gray value of what lies outside the image.
+        top: Top edge of the square, under the same rule.
+        side: Side of the square in pixels of the image.
+        size: Side of the result in pixels.
+        fill: Gray value outside the image.
 
     Returns:
-        (size, size, 3) uint8, its own memory.
+        (size, size, 3) uint8; never a view of ``image``.
     """
     x1, y1 = int(max(left, 0)), int(max(top, 0))
     seen = image[y1 : max(math.ceil(top + side), y1), x1 : max(math.ceil(left + side), x1)]
@@ -58,22 +58,21 @@ def distort_colors(
     hue: float = 0.0,
     channels: Sequence[int] = (0, 1, 2),
 ) -> Image:
-    """Photometric distortion that stays in uint8.
+    """Applies photometric distortion in uint8.
 
-    Contrast is a common factor of the three channels, so it commutes with saturation and hue. It is applied
-    first where it darkens and last where it brightens: then nothing overflows between the steps that would not
-    overflow in the result.
+    Contrast is a common factor of the three channels, so it commutes with saturation and hue. It is applied first
+    if it darkens and last if it brightens, so that no intermediate result overflows unless the final one does.
 
     Args:
         image: (H, W, 3) uint8 BGR.
-        brightness: added to every channel, in gray levels.
-        contrast: factor of every channel, after ``brightness``.
-        saturation: factor of the HSV saturation, which ends at 1.
-        hue: added to the HSV hue, in degrees from −30 to 30.
-        channels: the order in which the old channels become the new ones.
+        brightness: Offset of every channel, in gray levels.
+        contrast: Factor of every channel, applied after ``brightness``.
+        saturation: Factor of the HSV saturation, which is clipped at 1.
+        hue: Offset of the HSV hue, in degrees from −30 to 30.
+        channels: Indices of the input channels in the order of the output.
 
     Returns:
-        (H, W, 3) uint8; where colors changed, a view of (3, H, W) memory, the layout that a network wants.
+        (H, W, 3) uint8; if colors changed, a view of (3, H, W) memory, the layout that a network takes.
     """
     if saturation == 1 and not hue and tuple(channels) == (0, 1, 2):
         return _linear(image, contrast, contrast * brightness)
@@ -90,7 +89,7 @@ def distort_colors(
 
 
 def split_channels(image: Image, channels: Sequence[int] = (0, 1, 2)) -> Planes:
-    """Copies of the ``channels`` one after the other, (3, H, W) uint8; twice as fast as ``cv2.split`` and stacking."""
+    """Returns copies of the ``channels`` as (3, H, W) uint8; twice as fast as ``cv2.split`` and stacking."""
     planes = np.empty((len(channels), *image.shape[:2]), np.uint8)
     for channel, plane in zip(channels, planes, strict=True):
         cv2.extractChannel(image, int(channel), dst=plane)
@@ -105,7 +104,7 @@ def _linear(image: Image, factor: float, offset: float, out: Image | None = None
 
 
 def _saturate(planes: Planes, factor: float) -> None:
-    """Scales the HSV saturation: each channel's distance from the largest one, at most until the smallest is 0."""
+    """Scales the HSV saturation, which is each channel's distance from the largest, until the smallest is 0."""
     top, bottom = _extremes(planes)
     if factor <= 1:
         for plane in planes:
@@ -120,21 +119,21 @@ def _saturate(planes: Planes, factor: float) -> None:
 
 
 def _turn_hue(planes: Planes, degrees: float, channels: Sequence[int]) -> None:
-    """Turns the HSV hue by at most 30 degrees.
+    """Rotates the HSV hue by at most 30 degrees.
 
-    Around the color circle a channel rises from the smallest value to the largest, stays, falls and stays, a
-    sixth, a third, a sixth and a third of a turn, each channel a third of a turn after the one before. So a channel
-    rises by what is left of the turn once the next one has fallen to the smallest value, and falls by what is left
-    once the next one has risen to the largest. Subtraction that ends at 0 settles all other cases.
+    Around the color circle a channel rises from the smallest value to the largest (a sixth of a turn), stays there
+    (a third), falls (a sixth) and stays (a third); each channel does so a third of a turn after the previous one. So
+    a channel rises by the rest of the rotation after the next channel has fallen to the smallest value, and falls by
+    the rest after the next channel has risen to the largest. Subtraction saturated at 0 covers all other cases.
     """
     top, bottom = _extremes(planes)
     high: Planes = np.subtract(top, bottom)
     turn: Any = cv2.convertScaleAbs(high, alpha=abs(degrees) / 60)
     low = bottom + turn
     np.subtract(top, turn, out=high)
-    step = -1 if degrees > 0 else 1  # the circle goes red, green, blue; channels 2, 1, 0
+    step = -1 if degrees > 0 else 1  # the circle runs red, green, blue: channels 2, 1, 0
     first, second, third = (planes[list(channels).index(i * step % 3)] for i in range(3))
-    left = turn  # its memory: low and high hold all that is needed of it
+    left = turn  # reuses the memory: low and high contain all that is needed of turn
     for plane, following in ((first, second), (second, third), (third, first.copy())):
         cv2.add(plane, cv2.subtract(low, following, dst=left), dst=plane)
         np.minimum(plane, top, out=plane)

@@ -1,7 +1,7 @@
-"""Images as bad cameras, networks and light make them, in three severities each.
+"""Corruptions of images by cameras, networks, light and occlusion, in three severities each.
 
-What is drawn at random depends on nothing but the image's name and the corruption, so that every severity has the
-same noise, direction and occluders, and results do not depend on the order of the images.
+Random numbers depend only on the name of the image and the corruption, so every severity has the same noise,
+direction and occluders, and results do not depend on the order of the images.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ Image: TypeAlias = NDArray[np.uint8]
 """(H, W, 3) uint8, BGR."""
 
 SEVERITIES = (1, 2, 3)
-"""From mild to strong."""
+"""Severities, from mild to strong."""
 
 _LONGEST = 2.0
-"""A patch on a face is at most so many times as long as it would be in the face's own shape."""
+"""Largest factor between a side of a patch and the side of a patch of equal area in the shape of the face."""
 
 
 def corrupt(image: Image, corruption: str, severity: int, name: str, boxes: ArrayLike = ()) -> Image:
-    """One cell of the benchmark for one image.
+    """Applies one corruption to one image.
 
     Args:
-        image: (H, W, 3) uint8 BGR; it is not changed.
-        corruption: a key of :data:`CORRUPTIONS`.
+        image: (H, W, 3) uint8 BGR; it is not modified.
+        corruption: Key of :data:`CORRUPTIONS`.
         severity: 1, 2 or 3.
-        name: The image's name, which seeds what is drawn at random.
-        boxes: (N, 4) x1 y1 x2 y2 in pixels, the faces; only ``'occlusion'`` looks at them.
+        name: Name of the image, which seeds the random numbers.
+        boxes: Boxes of the faces, (N, 4), x1 y1 x2 y2 in pixels; only ``'occlusion'`` uses them.
 
     Returns:
         (H, W, 3) uint8 BGR, a new image.
 
     Raises:
-        FaceDetError: an unknown corruption or severity.
+        FaceDetError: The corruption or severity is unknown.
 
     Example:
         >>> image = np.full((40, 60, 3), 128, np.uint8)
@@ -65,7 +65,7 @@ def corrupt(image: Image, corruption: str, severity: int, name: str, boxes: Arra
         32
     """
     if corruption not in CORRUPTIONS:
-        raise FaceDetError(f"unknown corruption {corruption!r}; there are {', '.join(CORRUPTIONS)}")
+        raise FaceDetError(f"unknown corruption {corruption!r}; known are {', '.join(CORRUPTIONS)}")
     if severity not in SEVERITIES:
         raise FaceDetError(f"severity must be 1, 2 or 3, not {severity}")
     digest = hashlib.blake2b(f"{corruption}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
@@ -76,7 +76,7 @@ def corrupt(image: Image, corruption: str, severity: int, name: str, boxes: Arra
 
 
 def blur(image: Image, sigma: float) -> Image:
-    """Gaussian blur with the standard deviation ``sigma`` in pixels.
+    """Blurs with a Gaussian of standard deviation ``sigma`` in pixels.
 
     Example:
         >>> edge = np.repeat(np.uint8([0, 0, 0, 255, 255, 255]), 3).reshape(1, 6, 3)
@@ -87,12 +87,12 @@ def blur(image: Image, sigma: float) -> Image:
 
 
 def motion_blur(image: Image, length: int, degrees: float) -> Image:
-    """The image as a camera sees it that moves evenly by ``length`` pixels during the exposure.
+    """Blurs as a camera does that moves evenly by ``length`` pixels during the exposure.
 
     Args:
         image: (H, W, 3) uint8.
-        length: of the line that a point becomes, in pixels.
-        degrees: its direction, from the x axis towards the y axis.
+        length: Length of the line that a point becomes, in pixels.
+        degrees: Direction of the line, from the x axis toward the y axis.
 
     Example:
         >>> point = np.zeros((1, 7, 3), np.uint8)
@@ -104,13 +104,13 @@ def motion_blur(image: Image, length: int, degrees: float) -> Image:
     padded = cv2.copyMakeBorder(image, length, length, length, length, cv2.BORDER_REFLECT_101)
     pixels = _line(length, math.radians(degrees))
     total = np.zeros(image.shape, np.uint16)
-    for x, y in (pixels + length).tolist():  # cv2.filter2D takes twenty times as long from 12 x 12 on
+    for x, y in (pixels + length).tolist():  # cv2.filter2D takes twenty times as long for 12 x 12 and more
         cv2.add(total, padded[y : y + height, x : x + width], dst=total, dtype=cv2.CV_16U)
     return _uint8(cv2.convertScaleAbs(total, alpha=1 / len(pixels)))
 
 
 def recompress(image: Image, quality: int) -> Image:
-    """The image after JPEG compression with ``quality`` from 1 to 100.
+    """Compresses as JPEG with ``quality`` from 1 to 100.
 
     Example:
         >>> recompress(np.full((16, 16, 3), 128, np.uint8), 20)[0, 0].tolist()
@@ -121,7 +121,7 @@ def recompress(image: Image, quality: int) -> Image:
 
 
 def darken(image: Image, gamma: float) -> Image:
-    """The image as 255 · (v / 255)^gamma; a ``gamma`` above 1 darkens.
+    """Computes 255 · (v / 255)^gamma; a ``gamma`` above 1 darkens.
 
     Example:
         >>> darken(np.full((1, 1, 3), 51, np.uint8), 2.0)[0, 0].tolist()  # 255 · 0.2²
@@ -131,7 +131,7 @@ def darken(image: Image, gamma: float) -> Image:
 
 
 def add_noise(image: Image, sigma: float, rng: Generator) -> Image:
-    """Adds to every value of its own normal noise of standard deviation ``sigma`` in gray levels; ends at 0 and 255.
+    """Adds independent normal noise of standard deviation ``sigma`` in gray levels to every value, clipped to 0–255.
 
     Example:
         >>> gray = np.full((100, 100, 3), 128, np.uint8)
@@ -144,17 +144,17 @@ def add_noise(image: Image, sigma: float, rng: Generator) -> Image:
 
 
 def erase_faces(image: Image, share: float, boxes: NDArray[np.float64], rng: Generator) -> Image:
-    """Covers ``share`` of each face with a rectangle of one random color, anywhere within the face.
+    """Covers ``share`` of each face with a rectangle of one random color at a random place in the face.
 
-    After Random Erasing (Zhong et al., AAAI 2020, section 3), once a face and with a fixed area; the rectangle may be
-    up to twice as wide or high as one in the face's shape. Sides are whole pixels, so on faces of a few pixels the
-    share is not exact.
+    After Random Erasing (Zhong et al., AAAI 2020, section 3), but once per face and with a fixed area; the rectangle
+    may be up to twice as wide or high as one in the shape of the face. Sides are whole pixels, so the share is not
+    exact for faces of a few pixels.
 
     Args:
-        image: (H, W, 3) uint8; it is not changed.
-        share: of the face's area, from 0 to 1.
-        boxes: (N, 4) x1 y1 x2 y2 in pixels; what reaches beyond the image is not covered.
-        rng: draws shapes, places and colors; the same state gives the same ones for every ``share``.
+        image: (H, W, 3) uint8; it is not modified.
+        share: Covered share of the face's area, from 0 to 1.
+        boxes: Boxes, (N, 4), x1 y1 x2 y2 in pixels; parts outside the image are ignored.
+        rng: Random numbers for shapes, places and colors; the same state yields the same ones for every ``share``.
 
     Example:
         >>> image = np.zeros((100, 100, 3), np.uint8)
@@ -179,7 +179,7 @@ def erase_faces(image: Image, share: float, boxes: NDArray[np.float64], rng: Gen
 
 
 def lower_resolution(image: Image, factor: float) -> Image:
-    """The image ``factor`` times smaller (pixels averaged) and back at its size (bilinear).
+    """Shrinks the image by ``factor`` (averaging pixels) and enlarges it to its old size (bilinear).
 
     Example:
         >>> lower_resolution(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), 4)[0, 0].tolist()
@@ -193,12 +193,12 @@ def lower_resolution(image: Image, factor: float) -> Image:
 
 @dataclass(frozen=True)
 class Corruption:
-    """A way of making images worse.
+    """A kind of corruption.
 
     Attributes:
-        unit: what ``values`` are.
-        values: one for each of :data:`SEVERITIES`.
-        apply: (image, value, boxes (N, 4) float64, random numbers) → a new image.
+        unit: Unit of ``values``.
+        values: Strength for each of :data:`SEVERITIES`.
+        apply: Function (image, value, boxes (N, 4) float64, random numbers) → new image.
 
     Example:
         >>> CORRUPTIONS["jpeg"].unit, CORRUPTIONS["jpeg"].values
@@ -225,11 +225,11 @@ CORRUPTIONS = {
     "occlusion": Corruption("share of the face", (0.2, 0.35, 0.5), erase_faces),
     "low_resolution": Corruption("times smaller", (2, 3, 4), lambda image, value, *_: lower_resolution(image, value)),
 }
-"""Name → what it does and how strongly; lengths are in pixels of the image (those of WIDER FACE are 1024 wide)."""
+"""Name → corruption; lengths are in pixels of the image (images of WIDER FACE are 1024 pixels wide)."""
 
 
 def _line(length: int, angle: float) -> NDArray[np.int64]:
-    """(N, 2) x y, the pixels of a line through the origin: one in each column, or each row where it is steep."""
+    """Returns the pixels of a line through the origin, (N, 2), x y: one per column, or one per row if it is steep."""
     direction = np.array([math.cos(angle), math.sin(angle)])
     longer = float(abs(direction).max())
     count = max(1, round(length * longer))

@@ -1,4 +1,4 @@
-"""Drawing faces so that they stay readable from thumbnails to 4K and from one face to hundreds."""
+"""Draws faces so that they stay readable from thumbnails to 4K and from one face to hundreds."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ _TRACKS = (
     *((30, 45, 255), (255, 210, 30), (165, 165, 255), (240, 105, 165), (45, 255, 0), (60, 165, 0)),
     *((150, 150, 0), (180, 240, 210), (135, 195, 225), (90, 120, 180)),
 )
-"""BGR: colors of tracks, in the order of their ids. Chosen one by one as the farthest (CIEDE2000) from those before
-and from ``_BOX``, among colors light enough for dark text."""
+"""Colors of tracks in BGR, in the order of their IDs. Each is the farthest (CIEDE2000) from the previous ones and from
+``_BOX`` among the colors light enough for dark text."""
 _TEXT = (48, 38, 16)
 _LANDMARKS = ((255, 170, 60), (255, 170, 60), (80, 220, 255), (140, 100, 255), (140, 100, 255))
-"""BGR, in the order of ``LANDMARK_NAMES``: eyes, nose, corners of the mouth."""
+"""Colors of landmarks in BGR, in the order of ``LANDMARK_NAMES``."""
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _FONT_HEIGHT = 21.0
 """Height of a digit in pixels at font scale 1."""
 _LEGIBLE = 7.0
-"""Least height of a digit in pixels."""
+"""Smallest height of a digit in pixels."""
 _ROOM_FOR_DOTS = 16.0
-"""Least side of a face in pixels: below, five dots are a blot."""
+"""Smallest side of a face in pixels on which five dots can be told apart."""
 _SHIFT = 4
-"""Dots are passed to OpenCV in sixteenths of a pixel: they are a few pixels large."""
+"""Fractional bits: small dots need subpixel positions, passed to OpenCV in sixteenths of a pixel."""
 
 
 def draw_faces(image: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
-    """A copy of the image with boxes, landmarks, scores and track ids.
+    """Returns a copy of the image with boxes, landmarks, scores and track IDs.
 
-    Lines, dots and text grow with the image and shrink with the face; a face too small for legible text or
-    separate dots gets none. Better faces are drawn over worse ones. A tracked face has the color of its track
-    and the label ``#id score``, or ``#id`` where there is no room for both.
+    Lines, dots and text grow with the image and shrink with the face; a face too small for legible text or separate
+    dots gets none. Faces with higher scores are drawn on top. A tracked face has the color of its track and the label
+    ``#id score``, or ``#id`` if there is no room for both.
 
     Args:
         image: uint8 BGR (H, W, 3), gray or BGRA.
-        faces: in pixels of ``image``.
+        faces: Faces, in pixels of ``image``.
 
     Returns:
         (H, W, 3) uint8, BGR.
 
     Raises:
-        ImageError: ``image`` is no uint8 image.
+        ImageError: ``image`` is not a uint8 image.
 
     Example:
         >>> image = np.zeros((90, 90, 3), np.uint8)
@@ -62,7 +62,7 @@ def draw_faces(image: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
     """
     canvas = as_bgr(image).copy()
     height, width = canvas.shape[:2]
-    limit = 2.0 * max(height, width)  # keeps far outliers within OpenCV's integers
+    limit = 2.0 * max(height, width)  # keeps distant outliers within OpenCV's integers
     unit = max(1.0, min(height, width) / 400)
     boxes = np.clip(faces.boxes, -limit, limit)
     rows = list(zip(boxes.tolist(), faces.scores.tolist(), _ids(faces), _dots(faces, limit), strict=True))
@@ -73,10 +73,10 @@ def draw_faces(image: NDArray[np.uint8], faces: Faces) -> NDArray[np.uint8]:
 
 
 def track_color(track_id: int) -> tuple[int, int, int]:
-    """The color that a track is drawn in: always the same for an id, and repeated after 16 ids.
+    """Returns the color of a track: always the same for an ID, and repeated after 16 IDs.
 
     Returns:
-        Blue, green and red, 0 to 255.
+        Blue, green and red, from 0 to 255.
 
     Example:
         >>> track_color(1), track_color(1) == track_color(17)
@@ -104,9 +104,9 @@ def _draw_face(
 def _draw_label(
     canvas: NDArray[np.uint8], box: Sequence[float], texts: Sequence[str], color: Sequence[int], wanted: float
 ) -> None:
-    """A tag with the first text that is legible when at most as wide as the box.
+    """Draws a tag with the first text that is legible within the width of the box.
 
-    It stands on the upper edge of the box, outside where there is room.
+    The tag stands on the upper edge of the box, outside the box if there is room.
     """
     for text in texts:
         (full_width, _), _ = cv2.getTextSize(text, _FONT, 1, 1)
@@ -132,7 +132,7 @@ def _ids(faces: Faces) -> list[int]:
 
 
 def _dots(faces: Faces, limit: float) -> list[Any]:
-    """For each face its landmarks in OpenCV's fixed-point numbers, or none; a NaN goes outside the image."""
+    """Returns the landmarks of each face, if any, as OpenCV's fixed-point numbers; NaN moves outside the image."""
     if faces.landmarks is None:
         return [()] * len(faces)
     points = np.clip(np.nan_to_num(faces.landmarks, nan=-limit), -limit, limit)

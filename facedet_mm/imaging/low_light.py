@@ -1,4 +1,4 @@
-"""Making dark frames readable for the detector."""
+"""Brightens dark images for the detector."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ __all__ = ["LowLight", "Mode"]
 Mode: TypeAlias = Literal["auto", "on", "off"]
 
 _STEP = 8
-"""Every eighth pixel of every eighth row is enough to measure the brightness."""
+"""Step between the pixels, in both directions, that are enough to measure the brightness."""
 _BRIGHT, _DARK = 80.0, 40.0
-"""Mean gray levels: from the first on an image is left alone, from the second down it is treated in full."""
+"""Mean gray levels: images at or above the first stay as they are; at or below the second they change fully."""
 _MOST_GAMMA = 3.5
 _TILES = (8, 8)
 _SIGMA = 1.1
-"""Pixels, in an image of 1024: brightening shows the sensor's noise, so it is averaged away before."""
+"""Sigma of the blur in pixels for an image of ``_SIDE`` pixels; it removes noise that brightening would show."""
 _SIDE = 1024
 
 
 class LowLight:
-    """Brightens dark images: less noise, a gamma curve, then CLAHE on the luma for what is still in the shadow.
+    """Brightens dark images: a blur against noise, a gamma curve, then CLAHE on the luma for remaining shadows.
 
-    How much is done depends on how dark the image is, without a step, so that a video doesn't flicker between two
-    kinds of frames; from a mean of 80 gray levels on nothing is done. The result is meant for a detector: draw on
-    the original.
+    The strength grows continuously with the darkness of the image, so that a video does not flicker; images with a
+    mean of at least 80 gray levels are not changed. The result is meant for a detector; draw on the original image.
 
     Args:
         mode: ``'auto'`` measures the darkness; ``'on'`` treats every image as dark; ``'off'`` does nothing.
-        gamma: exponent of the curve ``(v / 255) ** (1 / gamma)``; 1 is none, ``None`` lifts the mean to 80.
-        clip_limit: of CLAHE (Zuiderveld, Graphics Gems IV, VIII.5) in dark images, in multiples of an even
-            histogram; larger gives more contrast and more noise.
+        gamma: Exponent of the curve ``(v / 255) ** (1 / gamma)``; 1 changes nothing, ``None`` raises the mean to 80.
+        clip_limit: Clip limit of CLAHE (Zuiderveld, Graphics Gems IV, VIII.5) in dark images, in multiples of a
+            uniform histogram; larger values give more contrast and more noise.
 
     Raises:
-        FaceDetError: an unknown ``mode``, or a ``gamma`` or ``clip_limit`` that isn't a positive number.
+        FaceDetError: ``mode`` is unknown, or ``gamma`` or ``clip_limit`` is not a positive number.
 
     Example:
         >>> dark = np.full((90, 160, 3), 20, np.uint8)
@@ -63,16 +62,16 @@ class LowLight:
         self.clip_limit = clip_limit
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The image for the detector.
+        """Returns the image for the detector.
 
         Args:
-            image: uint8 BGR (H, W, 3), gray or BGRA; it is not changed.
+            image: uint8 BGR (H, W, 3), gray or BGRA; it is not modified.
 
         Returns:
-            (H, W, 3) uint8, BGR: a new image, or the same one when there is nothing to do.
+            (H, W, 3) uint8, BGR: a new image, or the same one if nothing changes.
 
         Raises:
-            ImageError: ``image`` is no uint8 image.
+            ImageError: ``image`` is not a uint8 image.
         """
         image = as_bgr(image)
         if self.mode == "off":
@@ -86,7 +85,7 @@ class LowLight:
 
     def _equalized(self, image: NDArray[np.uint8], darkness: float) -> NDArray[np.uint8]:
         luma_chroma = cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb)
-        clahe = cv2.createCLAHE(darkness * self.clip_limit, _TILES)  # one a call: it isn't safe to share by threads
+        clahe = cv2.createCLAHE(darkness * self.clip_limit, _TILES)  # one per call, because threads can't share it
         cv2.insertChannel(clahe.apply(cv2.extractChannel(luma_chroma, 0)), luma_chroma, 0)
         return np.asarray(cv2.cvtColor(luma_chroma, cv2.COLOR_YCrCb2BGR, dst=luma_chroma), np.uint8)
 
@@ -97,7 +96,7 @@ def _mean_luma(image: NDArray[np.uint8]) -> float:
 
 
 def _lifting_gamma(mean: float) -> float:
-    """The gamma whose curve takes the mean to that of a bright image; never below 1."""
+    """Returns the gamma whose curve raises the mean to that of a bright image; never below 1."""
     return float(np.clip(math.log(max(mean, 1.0) / 255) / math.log(_BRIGHT / 255), 1.0, _MOST_GAMMA))
 
 

@@ -1,1 +1,1 @@
-"""Images in and out, and the formats of results. Imports structures and system; any room above them may import it."""
+"""Reading and writing images, and result formats. Imports structures and system; any room above may import it."""

@@ -1,6 +1,6 @@
-"""Faces as rows and records of the common text formats: JSON, CSV, MOTChallenge and COCO.
+"""Faces as rows and records of common text formats: JSON, CSV, MOTChallenge and COCO.
 
-Everything here is a pure function from faces to text or plain values; whoever calls it writes the file.
+All functions are pure: they return text or plain values, and the caller writes the file.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ CSV_COLUMNS = (
     *("x1", "y1", "x2", "y2", "score", "track_id"),
     *(f"{name}_{axis}" for name in LANDMARK_NAMES for axis in "xy"),
 )
-"""Header of :func:`csv_rows`: the same for every model, so that a file can be begun before its first face."""
+"""Header for :func:`csv_rows`; the same for every model, so that it can be written before the first face."""
 
 _PIXEL_DIGITS = 2
 _SCORE_DIGITS = 6
 
 
 class ImageFaces(NamedTuple):
-    """An image by name, and its faces.
+    """The name and size of an image, and its faces.
 
     Attributes:
-        name: its path or file name, or what else it goes by.
-        width: in pixels.
-        height: in pixels.
-        faces: in its pixels.
+        name: Path, file name or other name of the image.
+        width: Width in pixels.
+        height: Height in pixels.
+        faces: Faces, in pixels of the image.
 
     Example:
         >>> ImageFaces("a.jpg", 640, 480, Faces.empty())
@@ -58,7 +58,7 @@ class ImageFaces(NamedTuple):
 
 
 def face_records(faces: Faces) -> list[dict[str, Any]]:
-    """A record a face: ``{"box", "score"[, "landmarks"][, "track_id"]}``, rounded to 0.01 pixels and 10⁻⁶.
+    """Returns one dict per face, ``{"box", "score"[, "landmarks"][, "track_id"]}``, rounded to 0.01 pixels and 10⁻⁶.
 
     Example:
         >>> face_records(Faces([[10, 20, 30, 50]], [0.9], track_ids=[3]))
@@ -76,7 +76,7 @@ def face_records(faces: Faces) -> list[dict[str, Any]]:
 
 
 def json_record(image: ImageFaces) -> dict[str, Any]:
-    """``{"image", "width", "height", "faces": [...]}`` with :func:`face_records`.
+    """Returns ``{"image", "width", "height", "faces": [...]}`` with :func:`face_records`.
 
     Example:
         >>> json_record(ImageFaces("a.jpg", 640, 480, Faces.empty()))
@@ -91,11 +91,11 @@ def json_record(image: ImageFaces) -> dict[str, Any]:
 
 
 def csv_rows(name: str, faces: Faces) -> list[tuple[Any, ...]]:
-    """A row a face, in the order of :data:`CSV_COLUMNS`; an empty text where there are no ids or landmarks.
+    """Returns one row per face, in the order of :data:`CSV_COLUMNS`; missing IDs and landmarks are empty strings.
 
     Args:
-        name: for the first column: the image's name, or the number of a frame.
-        faces: of that image.
+        name: First column: the name of the image or the number of the frame.
+        faces: Faces of that image.
 
     Example:
         >>> csv_rows("a.jpg", Faces([[10, 20, 30, 50]], [0.9]))[0][:7]
@@ -111,9 +111,9 @@ def csv_rows(name: str, faces: Faces) -> list[tuple[Any, ...]]:
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    r"""Rows as comma-separated text, quoted where needed, each ended by a newline.
+    r"""Returns rows as comma-separated text, quoted where needed, each followed by a newline.
 
-    What is not valid Unicode in a file name is written as a backslash escape.
+    Bytes of a file name that are not valid Unicode are written as backslash escapes.
 
     Example:
         >>> csv_text([("image", "score"), ("a, b.jpg", 0.9)])
@@ -125,12 +125,12 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def mot_lines(frame: int, faces: Faces, score_digits: int = _SCORE_DIGITS) -> list[str]:
-    """MOTChallenge lines ``frame,id,left,top,width,height,score,-1,-1,-1``; the id is −1 without a track.
+    """Returns MOTChallenge lines ``frame,id,left,top,width,height,score,-1,-1,-1``; without a track the ID is −1.
 
     Args:
-        frame: its number; the first is 1.
-        faces: of that frame.
-        score_digits: digits of a score behind the point.
+        frame: Number of the frame; the first is 1.
+        faces: Faces of that frame.
+        score_digits: Decimal places of the scores.
 
     Example:
         >>> mot_lines(1, Faces([[10, 20, 30, 50]], [0.9], track_ids=[3]))
@@ -145,7 +145,7 @@ def mot_lines(frame: int, faces: Faces, score_digits: int = _SCORE_DIGITS) -> li
 
 
 def coco_document(images: Iterable[ImageFaces]) -> dict[str, Any]:
-    """A COCO annotation file: images and annotations numbered from 1, and the one category ``face``.
+    """Returns a COCO annotation file: images and annotations numbered from 1, and the category ``face``.
 
     Example:
         >>> document = coco_document([ImageFaces("a.jpg", 640, 480, Faces([[10, 20, 30, 50]], [0.9]))])

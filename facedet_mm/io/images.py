@@ -1,4 +1,4 @@
-"""Images from files and arrays, as uint8 BGR; everything that can be wrong with them, in plain words."""
+"""Reads, checks and writes images as uint8 BGR arrays, with an error message for everything that can be wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WITHOUT_LENGTH = (b"\xd8", b"\x01")
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Reads an image, turned upright by its EXIF orientation, which OpenCV knows in JPEG, PNG and TIFF files.
+    """Reads an image and rotates it by its EXIF orientation, which OpenCV reads from JPEG, PNG and TIFF files.
 
     Gray, palette, alpha and 16-bit images become 8-bit BGR; alpha is dropped.
 
@@ -46,7 +46,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         (H, W, 3) uint8, BGR.
 
     Raises:
-        ImageError: the file is missing, a folder, empty, not an image, damaged, truncated or too large.
+        ImageError: The file is missing, a folder, empty, not an image, damaged, truncated or too large.
 
     Example:
         >>> from facedet_mm.zoo import asset_path
@@ -55,7 +55,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """
     data = _read_bytes(path)
     kind = next((name for magic, name in _FORMATS.items() if data.startswith(magic)), None)
-    # Checked here because, depending on its version, OpenCV fills what is missing with gray and says nothing.
+    # Checked here because some versions of OpenCV silently fill the missing part with gray.
     if (kind == "JPEG" and not _jpeg_ends(data)) or (kind == "PNG" and not _png_ends(data)):
         raise ImageError(f"{path}: truncated {kind}: the file stops before the image's end")
     try:
@@ -72,24 +72,24 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def as_bgr(image: Any, name: str = "image") -> NDArray[np.uint8]:
-    """Checks an array and gives it three channels.
+    """Checks that an array is an image and converts it to three channels.
 
     Args:
         image: uint8 array: gray (H, W) or (H, W, 1), BGR (H, W, 3) or BGRA (H, W, 4).
-        name: what to call it in an error.
+        name: Name of the image in error messages.
 
     Returns:
-        (H, W, 3) uint8, BGR; the same array, not a copy, when it is so already.
+        (H, W, 3) uint8, BGR; the same array, not a copy, if it already has three channels.
 
     Raises:
-        ImageError: not an array, empty, or of another type or shape.
+        ImageError: ``image`` is not an array, is empty, or has another type or shape.
 
     Example:
         >>> as_bgr(np.zeros((4, 6), np.uint8)).shape
         (4, 6, 3)
     """
     if image is None:
-        raise ImageError(f"{name} is None; cv2.imread gives None for a file that it can't read")
+        raise ImageError(f"{name} is None; cv2.imread returns None for a file that it can't read")
     if not isinstance(image, np.ndarray):
         raise ImageError(f"{name} must be a path or a uint8 BGR array, not {type(image).__name__}")
     if image.dtype != np.uint8:
@@ -105,7 +105,7 @@ def as_bgr(image: Any, name: str = "image") -> NDArray[np.uint8]:
 
 
 def load_image(image: Any, name: str = "image") -> NDArray[np.uint8]:
-    """:func:`read_image` for a path, :func:`as_bgr` for an array.
+    """Reads an image from a path with :func:`read_image`, or checks an array with :func:`as_bgr`.
 
     Example:
         >>> load_image(np.zeros((4, 6, 3), np.uint8)).shape
@@ -115,15 +115,15 @@ def load_image(image: Any, name: str = "image") -> NDArray[np.uint8]:
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:
-    """Writes an image in the format that the name's ending says, atomically.
+    """Writes an image atomically, in the format given by the suffix of the path.
 
     Args:
-        path: what to write; missing folders are made.
+        path: Path of the file; missing folders are created.
         image: uint8 BGR (H, W, 3) or gray.
 
     Raises:
-        ImageError: OpenCV can't write it so.
-        FaceDetError: the file can't be written.
+        ImageError: OpenCV can't write the image in this format.
+        FaceDetError: The file can't be written.
 
     Example:
         >>> write_image(Path("image.docx"), np.zeros((4, 4, 3), np.uint8))
@@ -141,7 +141,7 @@ def write_image(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def opencv_logging() -> Any:
-    """Where OpenCV has ``getLogLevel`` and ``setLogLevel``: version 4 at the top, 5 in a module of its own.
+    """Returns the module that has OpenCV's ``getLogLevel`` and ``setLogLevel``, which differs between versions 4 and 5.
 
     Example:
         >>> opencv_logging().getLogLevel() >= 0
@@ -166,9 +166,9 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def _jpeg_ends(data: bytes) -> bool:
-    """Whether the first image in a JPEG stream reaches its end marker.
+    """Returns whether the first image in a JPEG stream reaches its end marker.
 
-    Walks from marker to marker, so that thumbnails inside segments and garbage after the end don't count.
+    Walks from marker to marker, so thumbnails inside segments and garbage after the end don't count.
     """
     if data.endswith(b"\xff\xd9"):
         return True
@@ -183,7 +183,7 @@ def _jpeg_ends(data: bytes) -> bool:
 
 
 def _png_ends(data: bytes) -> bool:
-    """Whether the chunks of a PNG run up to a complete ``IEND``."""
+    """Returns whether the chunks of a PNG file end with a complete ``IEND``."""
     position = 8
     while position + 12 <= len(data):
         if data[position + 4 : position + 8] == b"IEND":

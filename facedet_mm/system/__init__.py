@@ -1,1 +1,1 @@
-"""Machine and process: cores, dependencies, threads, atomic files. Any room may import it; it imports only errors."""
+"""Machine and process: cores, dependencies, threads, atomic files. Imports errors only; any room may import it."""

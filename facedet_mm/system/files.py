@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever left behind."""
+"""Atomic file writing: a file is complete or absent, never half written."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from facedet_mm.errors import FaceDetError
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path`` (same suffix) that becomes ``path`` when the block ends without an error.
+    """Yields a temporary path with the same folder and suffix, renamed to ``path`` if the block ends without an error.
 
-    Missing parent folders are made. On any error, Ctrl-C included, the temporary file is removed and ``path``
-    stays as it was.
+    Missing parent folders are created. On any error, including Ctrl-C, the temporary file is removed and ``path``
+    stays as it was. If ``path`` is a pipe or a device, it is written to directly.
 
     Raises:
-        FaceDetError: the folder or file can't be written (no permission, disk full, a file where a folder
+        FaceDetError: The folder or file can't be written (no permission, disk full, a file where a folder
             should be).
 
     Example:
@@ -47,7 +47,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    except BrokenPipeError:  # standard output's: no file is one
+    except BrokenPipeError:  # raised by standard output, not by this file
         raise
     except OSError as error:
         raise FaceDetError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""What the machine has that inference gains from."""
+"""Information about the machine: processor, GPUs, memory."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ CPU_FEATURES = {
     "DotProd": ("asimddp", "feat_dotprod"),
     "I8MM": ("i8mm", "feat_i8mm"),
 }
-"""Name → flags of Linux and macOS. INT8 models gain from VNNI, AMX, DotProd and I8MM, ``openvino`` from BF16."""
+"""Name → flags on Linux and macOS. VNNI, AMX, DotProd and I8MM speed up INT8 models, BF16 device ``openvino``."""
 
 
 def cpu_name() -> str:
-    """The processor's name."""
+    """Returns the name of the processor."""
     names = re.findall(r"(?:model name\s*|machdep\.cpu\.brand_string): *(.+)", _cpu_text())
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def cpu_features(text: str | None = None) -> list[str] | None:
-    """Those of :data:`CPU_FEATURES` that the processor has; ``None`` where the system doesn't tell.
+    """Returns the :data:`CPU_FEATURES` of the processor; ``None`` where the system does not report them.
 
     Args:
-        text: what Linux's ``/proc/cpuinfo`` or macOS's ``sysctl`` say; by default those of this machine.
+        text: Output of Linux's ``/proc/cpuinfo`` or macOS's ``sysctl``; ``None`` reads this machine's.
 
     Example:
         >>> cpu_features("flags : fpu avx avx2 avx512f avx512_vnni")
@@ -53,30 +53,30 @@ def cpu_features(text: str | None = None) -> list[str] | None:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def codec_threads() -> int:
-    """Threads for decoding a video, and for encoding one, beside a network: with more, all three would wait in turn."""
+    """Returns the threads for decoding and for encoding a video next to a network; more would slow all three down."""
     return max(1, cores() // 2)
 
 
 def nvidia_gpus() -> list[str]:
-    """NVIDIA's GPUs: name, driver, memory."""
+    """Returns name, driver version and memory of each NVIDIA GPU."""
     text = _output("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
     return [line.strip() for line in text.splitlines() if line.count(",") == 2]
 
 
 def gpu_memory() -> float | None:
-    """MB in use on the first NVIDIA GPU, by all processes; ``None`` without one."""
+    """Returns the MB in use on the first NVIDIA GPU, by all processes; ``None`` without a GPU."""
     text = _output("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits").split()
     return float(text[0]) if text and text[0].isdigit() else None
 
 
 def peak_memory() -> float | None:
-    """The most MB of memory that this process held so far; ``None`` where the system doesn't tell."""
+    """Returns the peak memory of this process in MB; ``None`` where the system does not report it."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
@@ -86,12 +86,12 @@ def peak_memory() -> float | None:
         import resource
     except ImportError:  # Windows
         return None
-    # Not on Linux, where a process starts with the figure of the one that started it.
+    # Not used on Linux, where a process inherits the figure of its parent.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def _cpu_text() -> str:
-    """What the system says of its first processor: Linux's cpuinfo or macOS's sysctl."""
+    """Returns the system's description of its first processor: Linux's cpuinfo or macOS's sysctl."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:

@@ -382,7 +382,7 @@ class TestDetection:
             yunet.detect_batch([solvay, "gone.jpg"])
         with pytest.raises(ImageError, match="must be uint8"):
             yunet.detect(solvay.astype(np.float32) / 255)
-        with pytest.raises(ImageError, match=r"cv2\.imread gives None"):
+        with pytest.raises(ImageError, match=r"cv2\.imread returns None"):
             yunet.detect(cv2.imread("gone.jpg"))
 
     def test_threads_do_not_disturb_each_other(self, yunet: OnnxDetector, solvay: np.ndarray) -> None:

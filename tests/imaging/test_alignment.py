@@ -53,7 +53,7 @@ def test_the_template_is_arcfaces_at_multiples_of_112_and_128(size: int, scale: 
 
 @pytest.mark.parametrize("size", [0, -112, 8193, 112.0, "112", None, True])
 def test_a_size_that_is_no_number_of_pixels_is_refused(size: object) -> None:
-    with pytest.raises(FaceDetError, match="whole number from 1 to 8192, not"):
+    with pytest.raises(FaceDetError, match="an integer from 1 to 8192, not"):
         align_faces(photo(), [TEMPLATE], size)  # type: ignore[arg-type]
 
 

@@ -220,7 +220,7 @@ def test_an_image_of_a_few_pixels_can_be_corrupted(corruption: str, shape: tuple
 
 @pytest.mark.parametrize(
     ("corruption", "severity", "message"),
-    [("fog", 1, "unknown corruption 'fog'; there are gaussian_blur, "), ("jpeg", 4, "severity must be 1, 2 or 3")],
+    [("fog", 1, "unknown corruption 'fog'; known are gaussian_blur, "), ("jpeg", 4, "severity must be 1, 2 or 3")],
 )
 def test_what_there_is_not_is_refused(corruption: str, severity: int, message: str, photo: np.ndarray) -> None:
     with pytest.raises(FaceDetError, match=message):

@@ -204,7 +204,7 @@ def test_arrays_of_one_three_and_four_channels_become_bgr(photo: np.ndarray) -> 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "frame is None; cv2.imread gives None"),
+        (None, "frame is None; cv2.imread returns None"),
         (np.zeros((4, 4, 3), np.float32), "frame must be uint8 with values 0 to 255, not float32"),
         (np.zeros((4, 4, 3), np.uint16), "uint8 .* not uint16"),
         (np.zeros((4, 4), bool), "uint8 .* not bool"),
