@@ -120,6 +120,16 @@ class TestOneFeature:
         result = check("train", have, mmcv="ModuleNotFoundError: No module named 'torch'")
         assert (result.state, result.problems) == ("incomplete", [])
 
+    def test_that_lacks_a_package_is_tested_by_its_other_packages_alone(self) -> None:
+        tested: list[str] = []
+
+        def run_tests(names: Sequence[str]) -> SmokeTestResults:
+            tested.extend(names)
+            return {name: {"detail": ""} for name in names}
+
+        check_feature("detect", {"numpy": "2.2.6", "scipy": "1.15"}, run_tests)
+        assert tested == ["numpy", "scipy"]
+
     def test_that_lacks_a_package_is_broken_by_another_fault(self) -> None:
         have = {name: version for name, version in FITTING.items() if name != "torch"}
         assert check("train", have, mmcv="ModuleNotFoundError: No module named 'yapf'").state == "broken"
