@@ -14,7 +14,7 @@ default_hooks = dict(
         backend_args=dict(backend='atomic')),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
-# a moving average of the weights: add dict(type='EMAHook', momentum=0.0002, update_buffers=True)
+# to average the weights over time, add dict(type='EMAHook', momentum=0.0002, update_buffers=True)
 custom_hooks = [dict(type='SampleSeedHook'), dict(type='InvalidLossHook')]
 
 env_cfg = dict(

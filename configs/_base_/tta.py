@@ -1,4 +1,4 @@
-# Views that `tools/test.py --tta` joins.
+# Views that `tools/test.py --tta` merges.
 tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.45), max_per_img=20000))
 tta_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,4 +1,4 @@
-# Matching by IoU, positive from 0.5, negative below 0.35, instead of ATSS.
+# Assignment by IoU (positive from 0.5, negative below 0.35) instead of ATSS.
 _base_ = '../scrfd_2.5g.py'
 
 model = dict(

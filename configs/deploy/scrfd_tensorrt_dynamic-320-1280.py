@@ -1,12 +1,12 @@
 _base_ = './_base_/dynamic.py'
 
-# Every TensorRT 8 reads opset 13.  NMS is mmdeploy's TRTBatchedNMS: it takes at most the best 5,120 boxes, and always
-# gives keep_top_k rows.
+# Every TensorRT 8 reads opset 13. NMS is mmdeploy's TRTBatchedNMS, which takes at most the best 5,120 boxes and always
+# returns keep_top_k rows.
 onnx_config = dict(
     opset_version=13, dynamic_axes=dict(_delete_=True, input={0: 'batch', 2: 'height', 3: 'width'},
     dets={0: 'batch'}, labels={0: 'batch'}, landmarks={0: 'batch'}))
 codebase_config = dict(post_processing=dict(pre_top_k=5000))
-# The memory of an engine grows with max_shape.
+# The memory that an engine needs grows with max_shape.
 backend_config = dict(
     type='tensorrt',
     common_config=dict(fp16_mode=False, max_workspace_size=1 << 30),

@@ -1,7 +1,7 @@
 _base_ = './_base_/static-640.py'
 
-# Every TensorRT 8 reads opset 13.  NMS is mmdeploy's TRTBatchedNMS: it takes at most the best 5,120 boxes, and always
-# gives keep_top_k rows.
+# Every TensorRT 8 reads opset 13. NMS is mmdeploy's TRTBatchedNMS, which takes at most the best 5,120 boxes and always
+# returns keep_top_k rows.
 onnx_config = dict(opset_version=13)
 codebase_config = dict(post_processing=dict(pre_top_k=5000))
 backend_config = dict(

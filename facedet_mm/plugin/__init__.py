@@ -1,7 +1,7 @@
-"""The MMDetection plugin, the only room that imports torch and OpenMMLab packages; importing it registers every part.
+"""The MMDetection plugin; the only room that imports torch and OpenMMLab, and imported by no other room but the tools.
 
-In a config: ``custom_imports = dict(imports=['facedet_mm.plugin'])``. It may import any room of the runtime; the
-runtime reaches it in one place, by name, when a PyTorch model is asked for.
+Importing it registers every part; a config does so with ``custom_imports = dict(imports=['facedet_mm.plugin'])``. The
+runtime loads it in one place, by name, when a PyTorch model is requested.
 """
 
 from facedet_mm.plugin import datasets, engine, evaluation, models

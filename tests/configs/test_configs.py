@@ -1,4 +1,4 @@
-"""Every config: builds, and trains one iteration through its own pipeline."""
+"""Every config builds and trains one iteration with its own pipeline."""
 
 from __future__ import annotations
 
@@ -106,3 +106,15 @@ def test_the_schedule_is_the_published_one():
     ten = load_config(ROOT / "configs" / "scrfd_10g.py")
     assert ten.optim_wrapper.optimizer.lr * ten.param_scheduler[0].start_factor == pytest.approx(1e-5)
     assert ten.auto_scale_lr.base_batch_size == 8
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "robust").glob("*.py")), ids=lambda p: p.stem)
+def test_robust_configs_add_their_augmentations_before_packing(path):
+    robust = [step.type for step in load_config(path).train_dataloader.dataset.pipeline]
+    base = [
+        step.type
+        for step in load_config(path.parents[1] / path.name.replace("_robust", "")).train_dataloader.dataset.pipeline
+    ]
+    added = ["RandomGaussianBlur", "RandomJPEG", "RandomGammaDark", "RandomFaceErasing"]
+    assert robust == [*base[:-1], *added, base[-1]]
+    assert base[-1] == "PackFaceInputs"

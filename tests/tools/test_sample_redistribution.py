@@ -107,7 +107,7 @@ def test_a_data_set_without_a_face_is_told(made: Any, tmp_path: Path) -> None:
 def test_a_pipeline_that_loses_every_face_is_told(made: Any) -> None:
     lose = dict(type="FilterAnnotations", min_gt_bbox_wh=(999, 999), keep_empty=False)
     made.train_dataloader.dataset.pipeline.insert(2, lose)
-    with pytest.raises(TrainingError, match="leaves no face at all"):
+    with pytest.raises(TrainingError, match="no face is left after the training pipeline"):
         sample_statistics(made)
 
 

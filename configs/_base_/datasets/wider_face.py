@@ -1,5 +1,5 @@
-# WIDER FACE at an input size of 640 pixels. MMEngine evaluates this file before the config that builds on it, so a
-# change to one of these steps takes effect where the pipeline is put together again: ../../README.md shows how.
+# WIDER FACE at an input size of 640 pixels. MMEngine evaluates this file before the config that builds on it, so that
+# config has to rebuild a pipeline to change one of its steps: ../../README.md shows how.
 
 load_faces = [dict(type='LoadFaceImage'), dict(type='LoadFaceAnnotations')]
 crop_faces = dict(type='RandomSquareCrop', scales=(0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0), size=640)

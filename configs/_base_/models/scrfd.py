@@ -1,4 +1,4 @@
-# Everything the SCRFD models share; a size adds the backbone and widths.
+# What all SCRFD models share; each size adds its backbone and widths.
 model = dict(
     type='SingleStageDetector',
     data_preprocessor=dict(
@@ -22,7 +22,7 @@ model = dict(
         loss_bbox=dict(type='DIoULoss', loss_weight=2.0),
         loss_landmarks=dict(type='SmoothL1Loss', beta=1 / 9, loss_weight=0.1)),
     train_cfg=dict(assigner=dict(type='SparseATSSAssigner', topk=9)),
-    # boxes that lie wholly in the padding are clipped to nothing and dropped
+    # min_bbox_size=0 drops boxes in the padding, which clipping leaves without area
     test_cfg=dict(
         nms_pre=-1,
         min_bbox_size=0,

@@ -11,5 +11,5 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4))
 
-# --auto-scale-lr scales the rate linearly from this total batch
+# total batch size that the learning rate is meant for; --auto-scale-lr scales it linearly from there
 auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -1,6 +1,6 @@
 _base_ = './scrfd.py'
 
-# Batch, height and width are open; height and width are multiples of 32.
+# Batch, height and width are dynamic; height and width are multiples of 32.
 onnx_config = dict(
     dynamic_axes=dict(
         input={0: 'batch', 2: 'height', 3: 'width'},

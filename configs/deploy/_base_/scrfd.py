@@ -1,4 +1,4 @@
-# What every back end shares.  `dets` (B, K, 5) x1 y1 x2 y2 score and `landmarks` (B, K, 5, 2) are in pixels of the
+# What all backends share. `dets` (B, K, 5) x1 y1 x2 y2 score and `landmarks` (B, K, 5, 2) are in pixels of the
 # input; a model without landmarks has no third output.
 onnx_config = dict(
     type='onnx',
@@ -11,7 +11,7 @@ onnx_config = dict(
     input_shape=None,
     optimize=False)
 
-# These thresholds count, not those of the model's test_cfg.
+# These thresholds replace those of the model's test_cfg.
 codebase_config = dict(
     type='mmdet',
     task='ObjectDetection',
@@ -20,9 +20,9 @@ codebase_config = dict(
     post_processing=dict(
         score_threshold=0.02,
         iou_threshold=0.45,
-        # WIDER FACE has up to 709 faces an image, and its protocol counts what is found down to score 0.02: the best
-        # 1,000 an image give 0.1 points less Hard AP than the best 3,000, more than those give no more
+        # WIDER FACE has up to 709 faces per image, and its protocol counts detections down to score 0.02. With the
+        # best 1,000 per image, Hard AP is 0.1 points lower than with the best 3,000; more do not raise it.
         max_output_boxes_per_class=3000,
         keep_top_k=3000,
-        pre_top_k=100000,  # all of them
+        pre_top_k=100000,  # more than there are
         background_label_id=-1))

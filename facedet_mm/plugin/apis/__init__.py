@@ -1,1 +1,1 @@
-"""Building, checkpoints, conversion of official weights, the inferencer, the PyTorch detector, runs."""
+"""Building, checkpoints, training and testing, inference and conversion; ``deploy``, ``search`` and tools import it."""

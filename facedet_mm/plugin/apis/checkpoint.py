@@ -1,4 +1,4 @@
-"""Reading and writing checkpoints without ever running code that a file contains."""
+"""Reads and writes checkpoints, without running code that a file contains."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from facedet_mm.system.files import atomic_path
 
 
 def _log_getattr(value: Any, name: str) -> Any:
-    """``getattr`` for a file: mmengine's log history refers to its own methods by it."""
+    """Replaces ``getattr`` in checkpoints: mmengine's log history uses it to refer to its own methods."""
     if value is not HistoryBuffer and not isinstance(value, HistoryBuffer):
         raise UnpicklingError(f"Unsupported getattr({type(value).__name__}, {name!r})")
     return getattr(value, name)
 
 
 _MAGIC = (b"PK", b"\x80\x02")
-"""How PyTorch files begin: a zip archive, or in the old format a pickle."""
+"""First bytes of PyTorch files: a zip archive, or a pickle in the old format."""
 
 _multiarray = importlib.import_module("numpy.core.multiarray" if np.__version__ < "2" else "numpy._core.multiarray")
-# what mmengine's Runner stores beside tensors: log history, and NumPy values in it
+# mmengine's Runner stores the log history, with NumPy values in it, in addition to tensors
 _RUNNER_TYPES: list[Any] = [
     HistoryBuffer,
     (_log_getattr, "builtins.getattr"),
@@ -42,12 +42,12 @@ _RUNNER_TYPES: list[Any] = [
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A checkpoint as a dict with ``state_dict`` and ``meta``, on the CPU.
+    """Reads a checkpoint as a dict with ``state_dict`` and ``meta``, on the CPU.
 
-    Loaded with ``weights_only=True``: a file that wants to run code is refused.
+    It is loaded with ``weights_only=True``: files that contain code are refused.
 
     Raises:
-        ModelError: the file is missing, no PyTorch checkpoint, truncated, or holds objects other than weights.
+        ModelError: The file is missing, not a PyTorch checkpoint, truncated, or contains objects other than weights.
     """
     path = Path(path)
     if not path.is_file():
@@ -55,25 +55,25 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     with path.open("rb") as file:
         head = file.read(2)
     if head not in _MAGIC:
-        what = "the file is empty" if not head else "this is no PyTorch file"
-        raise ModelError(f"{path}: {what}, a checkpoint with a 'state_dict' was expected")
+        what = "the file is empty" if not head else "not a PyTorch file"
+        raise ModelError(f"{path}: {what}; a checkpoint with a 'state_dict' was expected")
     try:
         with torch.serialization.safe_globals(_RUNNER_TYPES):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it wants to use {wanted[1]}" if wanted else "it holds something else"
-        raise ModelError(f"{path}: refused: {reason}, a checkpoint of plain weights was expected") from error
+        reason = f"it uses {wanted[1]}" if wanted else "it contains other objects"
+        raise ModelError(f"{path}: refused: {reason}; a checkpoint with nothing but weights was expected") from error
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__).split(". ")[0]
-        raise ModelError(f"{path}: cannot be read as a PyTorch checkpoint, is it complete? ({reason})") from error
+        raise ModelError(f"{path}: cannot be read as a PyTorch checkpoint; is it complete? ({reason})") from error
     if not isinstance(checkpoint, dict):
         raise ModelError(f"{path}: a checkpoint with a 'state_dict' was expected, not {type(checkpoint).__name__}")
     if "state_dict" not in checkpoint:
         checkpoint = {"state_dict": checkpoint}
     state = checkpoint["state_dict"]
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ModelError(f"{path}: holds no weights; a dict of tensors under 'state_dict' was expected")
+        raise ModelError(f"{path}: contains no weights; a dict of tensors under 'state_dict' was expected")
     checkpoint.setdefault("meta", {})
     return checkpoint
 
@@ -82,33 +82,33 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[str]) ->
     """Writes a checkpoint atomically.
 
     Raises:
-        FaceDetError: the file can't be written.
+        FaceDetError: The file cannot be written.
     """
     with atomic_path(path) as temporary:
         torch.save(checkpoint, temporary)
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Loads a checkpoint into ``model``, every tensor of both accounted for; gives the checkpoint's ``meta``.
+    """Loads a checkpoint into a model and returns the checkpoint's ``meta``; every tensor must match.
 
     Raises:
-        ModelError: as :func:`load_checkpoint`, and when the weights do not fit the model.
+        ModelError: The checkpoint cannot be read, or the weights do not fit the model.
     """
     checkpoint = load_checkpoint(path)
     state, own = checkpoint["state_dict"], model.state_dict()
     problems = [f"{name} is missing" for name in own if name not in state]
     problems += [f"{name} is unknown to the model" for name in state if name not in own]
     problems += [
-        f"{name} has shape {tuple(state[name].shape)}, the model wants {tuple(value.shape)}"
+        f"{name} has shape {tuple(state[name].shape)}, the model needs {tuple(value.shape)}"
         for name, value in own.items()
         if name in state and state[name].shape != value.shape
     ]
     if problems:
         authors = any(name.startswith("bbox_head.stride_cls.") for name in state)
         hint = (
-            "; it has the layout of the SCRFD authors' code: run tools/convert_insightface.py on it first"
+            "; they have the layout of the SCRFD authors' code: run tools/convert_insightface.py first"
             if authors
-            else ", were they made with another config?"
+            else "; was the checkpoint made with another config?"
         )
         shown = "; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise ModelError(f"{path}: the weights do not fit the config ({shown}){hint}")

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a model."""
+"""Number of parameters and multiply-adds of a model."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from facedet_mm.plugin.apis.build import build_model
 
 
 def complexity(config: str | os.PathLike[str] | Config, width: int = 640, height: int = 480) -> tuple[int, int]:
-    """Parameters, and operations for one image by mmengine's counter, of the model that ``config`` describes.
+    """Returns the number of parameters of a model and its operations per image, as mmengine counts them.
 
-    A multiply-add is one operation. The published figures also count ReLU, pooling and biases, and no group norm;
-    counted like that the models give 34.14, 9.98, 2.53, 0.98 and 0.509 GFLOPs, the published 34.13, 9.98, 2.53, 1.1
-    and 0.508: scrfd_1g's figure does not follow from its published widths.
+    A multiply-add is one operation. The published numbers include ReLU, pooling and biases, but no group norm. Counted
+    that way, the models have 34.14, 9.98, 2.53, 0.98 and 0.509 GFLOPs; the published numbers are 34.13, 9.98, 2.53, 1.1
+    and 0.508. The number of scrfd_1g does not follow from its published widths.
 
     Args:
         config: A config file or a loaded config.
-        width, height: Input size in pixels, a multiple of 32.
+        width, height: Input size in pixels, multiples of 32.
 
     Raises:
-        ModelError: the model can't be built.
+        ModelError: The model cannot be built.
     """
     model = build_model(config).eval()
     analyzer = FlopAnalyzer(model, torch.zeros(1, 3, height, width))

@@ -8,7 +8,6 @@ from typing import Any
 
 from mmdet.apis import DetInferencer
 from mmdet.structures import DetDataSample
-from torch import nn
 
 from facedet_mm.errors import ModelError
 from facedet_mm.plugin.apis.build import load_config
@@ -17,16 +16,16 @@ from facedet_mm.zoo import config_path
 
 
 class FaceDetInferencer(DetInferencer):
-    """``DetInferencer`` that knows this project's model names, loads weights safely and keeps landmarks.
+    """``DetInferencer`` that accepts this project's model names, loads weights safely and returns landmarks.
 
     Args:
         model: A model name (``'scrfd_0.5g_kps'``) or the path of a config.
-        weights: A checkpoint made for that config; it must fit it completely.
-        device: ``'cpu'``, ``'cuda:0'``, …; by default the best one at hand.
-        **kwargs: Those of ``DetInferencer``.
+        weights: Checkpoint of that config; it must fit the model completely.
+        device: PyTorch device such as ``'cpu'`` or ``'cuda:0'``; by default the best available one.
+        **kwargs: Arguments of ``DetInferencer``.
 
     Raises:
-        ModelError: unknown model, unreadable config, missing, unsafe or unfit weights.
+        ModelError: The model is unknown, the config cannot be read, or the weights are missing, unsafe or do not fit.
 
     Example::
 
@@ -42,21 +41,19 @@ class FaceDetInferencer(DetInferencer):
         **kwargs: Any,
     ) -> None:
         if weights is None:
-            raise ModelError(f"{model}: weights are needed, a checkpoint (.pth) made for this config")
+            raise ModelError(f"{model}: needs weights, a checkpoint (.pth) of this config")
         self._weights = weights
         config = load_config(model if str(model).endswith(".py") or Path(model).exists() else config_path(str(model)))
-        # the weights do not go through the parent: it falls back to unpickling whatever a file contains
+        # weights are not passed to the parent, which would unpickle any object in the file
         super().__init__(config, weights=None, device=device, **kwargs)
 
-    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict | None, cfg: Any) -> None:
+    def _load_weights_to_model(self, model: Any, checkpoint: dict | None, cfg: Any) -> None:
         del checkpoint, cfg
         load_weights(model, self._weights)
-        model.dataset_meta = dict(  # type: ignore[assignment]
-            classes=("face",), palette=[(0, 200, 0)]
-        )
+        model.dataset_meta = dict(classes=("face",), palette=[(0, 200, 0)])
 
     def pred2dict(self, data_sample: DetDataSample, pred_out_dir: str = "") -> dict:
-        """As the parent, with ``keypoints`` (K, 5, 2) as nested lists where the model predicts them."""
+        """Converts a prediction to a dict; ``keypoints`` (K, 5, 2) are nested lists if the model predicts them."""
         result = super().pred2dict(data_sample, pred_out_dir)
         if "keypoints" in data_sample.pred_instances:
             result["keypoints"] = data_sample.pred_instances.keypoints.tolist()

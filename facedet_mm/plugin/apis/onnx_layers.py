@@ -1,4 +1,4 @@
-"""The convolutions of an ONNX graph, each with the norm and scale that follow it."""
+"""Reads the convolutions of an ONNX graph, each with the norm and scale that follow it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from facedet_mm.errors import ModelError
 
-# ops that keep a convolution's channels where they are, between it and its norm's scale and shift
+# operators that keep the order of channels between a convolution and the scale and shift of its norm
 _TRANSPARENT = {"Reshape", "Identity", "Cast", "InstanceNormalization", "Mul", "Add"}
 
 
@@ -23,13 +23,13 @@ class ConvLayer:
     """One execution of a convolution.
 
     Attributes:
-        weight: (out, in / groups, k, k).
-        bias: (out,), zeros when the node has none.
-        batch_norm: gamma, beta, mean, variance, each (out,), and epsilon, where BN was not folded.
-        affine: scale and shift of a group norm, each (out,).
-        scale: the scalar that multiplies the output, 1 when there is none.
-        place: where in the network it stands: shapes and strides of it and of all convolutions before it, as a
-            hash. Equal in every export of a model, whatever the order of its nodes.
+        weight: Weights (out, in / groups, k, k).
+        bias: Bias (out,); zeros if the node has none.
+        place: Hash of the shapes and strides of this convolution and of all convolutions before it. It is the same in
+            every export of a model, in any order of nodes.
+        batch_norm: Gamma, beta, mean and variance, each (out,), and epsilon, if batch norm was not folded.
+        affine: Scale ``Mul`` and shift ``Add`` of a group norm, each (out,).
+        scale: Scalar that multiplies the output; 1 if there is none.
     """
 
     weight: NDArray[np.float32]
@@ -41,10 +41,10 @@ class ConvLayer:
 
 
 def load_graph(path: str | Path) -> onnx.GraphProto:
-    """The graph of an ONNX file, its nodes in an order in which they can be executed.
+    """Reads the graph of an ONNX file; its nodes are in an order in which they can be executed.
 
     Raises:
-        ModelError: missing, empty, truncated or no ONNX file.
+        ModelError: The file is missing, empty, truncated or not an ONNX file.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,9 +59,9 @@ def load_graph(path: str | Path) -> onnx.GraphProto:
 
 
 def conv_layers(graph: onnx.GraphProto) -> list[ConvLayer]:
-    """All convolutions in the order of the graph's nodes; one shared by several levels comes once a level."""
+    """Returns all convolutions in the order of the nodes; one that several levels share appears once per level."""
     constants = _Constants(graph)
-    before: dict[str, frozenset[int]] = {}  # value → places of the convolutions that feed it, the nearest ones
+    before: dict[str, frozenset[int]] = {}  # value → places of the nearest convolutions before it
     consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:
@@ -70,7 +70,7 @@ def conv_layers(graph: onnx.GraphProto) -> list[ConvLayer]:
     for node in graph.node:
         feeding = frozenset().union(*(before.get(name, frozenset()) for name in node.input))
         if node.op_type != "Conv":
-            # a Shape carries no image content; which ones an export contains is arbitrary
+            # Shape nodes carry no image content and differ between exports
             before.update(dict.fromkeys(node.output, frozenset() if node.op_type == "Shape" else feeding))
             continue
         weight = constants.get(node.input[1])
@@ -87,7 +87,7 @@ def conv_layers(graph: onnx.GraphProto) -> list[ConvLayer]:
 
 
 def _follow(name: str, layer: ConvLayer, consumers: dict[str, list[onnx.NodeProto]], constants: _Constants) -> None:
-    """Collects what is applied to the output ``name`` of a convolution until something else begins."""
+    """Collects the norm and scale that are applied to the output ``name`` of a convolution."""
     channels = len(layer.weight)
     while True:
         users = [n for n in consumers[name] if n.op_type != "Shape"]
@@ -120,7 +120,7 @@ def _follow(name: str, layer: ConvLayer, consumers: dict[str, list[onnx.NodeProt
 
 
 class _Constants:
-    """Values known without running the graph: initializers, constants and reshapes of them."""
+    """Values that are known without running the graph: initializers, constants and reshaped ones."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._initializers = {i.name: i for i in graph.initializer}

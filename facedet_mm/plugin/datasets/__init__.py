@@ -1,4 +1,4 @@
-"""The dataset and the training transforms, registered with MMDetection."""
+"""The dataset and the training transforms, registered with MMDetection; the tools may import it."""
 
 from facedet_mm.plugin.datasets import transforms
 from facedet_mm.plugin.datasets.wider_face import WiderFaceDataset

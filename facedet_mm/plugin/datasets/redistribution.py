@@ -1,4 +1,4 @@
-"""Which faces a training pipeline makes of a data set, and which anchors learn from them."""
+"""Statistics of the faces after a training pipeline, and of the anchors that are assigned to them."""
 
 from __future__ import annotations
 
@@ -20,35 +20,40 @@ from tqdm import tqdm
 from facedet_mm.errors import ImageError, TrainingError
 
 SIZE_EDGES = (0, 4, 8, 16, 32, 64, 128, 256, 512, np.inf)
-"""Bins of face sizes, √(w·h) in pixels of the network's input."""
+"""Bin edges of face sizes, √(w·h) in pixels of the network input."""
 
 STEPS_WITHOUT_GEOMETRY = {
     "LoadFaceImage", "LoadImageFromFile", "FacePhotoMetricDistortion", "PhotoMetricDistortion", "RandomGaussianBlur",
     "RandomJPEG", "RandomGammaDark", "RandomFaceErasing", "PackFaceInputs", "PackDetInputs",
 }  # fmt: skip
-"""Steps of a pipeline that move no face; they are left out, as no pixel is needed."""
+"""Pipeline steps that do not move faces; they are skipped, because the statistics need no pixels."""
 
 
 def sample_statistics(config: Config, draws: int = 1, seed: int = 0) -> dict[str, Any]:
-    """Face sizes after the training pipeline of a config, and the anchors that its assigner makes positive.
+    """Returns face sizes after the training pipeline of a config, and how many anchors its assigner makes positive.
 
-    Images are passed through the geometric steps of the pipeline without their pixels. Two configs with the same
-    seed start from the same random numbers for each image.
+    Only the geometric steps of the pipeline run, without pixels. Two configs with the same seed use the same random
+    numbers for each image.
 
     Args:
-        config: its ``train_dataloader.dataset``, ``model.bbox_head.anchor_generator`` and ``model.train_cfg``.
-        draws: times that every image passes.
-        seed: of the random numbers.
+        config: Config with ``train_dataloader.dataset``, ``model.bbox_head.anchor_generator`` and ``model.train_cfg``.
+        draws: Number of random samples per image.
+        seed: Random seed.
 
     Returns:
-        ``samples`` (images × draws) and ``faces``, their numbers; ``size_edges`` and ``size_counts``, faces by
-        √(w·h) in pixels of the input; ``below``, side → share of smaller faces; ``strides``, stride →
-        ``positives``, their ``share``, ``per_face``, ``per_sample``, and ``faces``, the share of faces with at least
-        one there; ``positives_per_face`` over all strides; ``without``, the share of faces with no positive at all.
+        A dict with
+
+        * ``samples`` and ``faces``: the number of samples (images × draws) and of faces in them;
+        * ``size_edges`` and ``size_counts``: histogram of √(w·h) in pixels of the input;
+        * ``below``: for some sizes, the share of smaller faces;
+        * ``strides``: for each stride the number of ``positives``, their ``share``, ``per_face`` and ``per_sample``,
+          and ``faces``, the share of faces with a positive at this stride;
+        * ``positives_per_face``: over all strides;
+        * ``without``: the share of faces without any positive.
 
     Raises:
-        TrainingError: no face is left.
-        AnnotationError, ImageError: annotations or images are missing or malformed.
+        TrainingError: No face is left.
+        AnnotationError, ImageError: Annotations or images are missing or malformed.
     """
     init_default_scope(config.get("default_scope", "mmdet"))
     assignment = _Assignment(config)
@@ -58,7 +63,7 @@ def sample_statistics(config: Config, draws: int = 1, seed: int = 0) -> dict[str
         positives.append(assignment(boxes, shape))
     size, per_face = np.concatenate([*sizes, []]), np.concatenate([*positives, np.zeros((0, len(assignment.strides)))])
     if not len(size):
-        raise TrainingError("the training pipeline leaves no face at all; look at the annotations and its crop")
+        raise TrainingError("no face is left after the training pipeline; check the annotations and the crop")
     return dict(
         samples=len(sizes), faces=len(size), **_sizes(size), **_positives(per_face, assignment.strides, len(sizes))
     )
@@ -87,7 +92,7 @@ def _positives(per_face: NDArray[Any], strides: list[int], samples: int) -> dict
 
 
 class _Assignment:
-    """Anchors and assigner of a config."""
+    """Counts positives with the anchors and the assigner of a config."""
 
     def __init__(self, config: Config) -> None:
         self._anchors = TASK_UTILS.build(config.model.bbox_head.anchor_generator)
@@ -97,7 +102,7 @@ class _Assignment:
         self.strides = [int(stride[0]) for stride in self._anchors.strides]
 
     def __call__(self, boxes: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.int64]:
-        """(G, 4) boxes in an image of height and width ``shape`` → (G, strides) numbers of positives."""
+        """Returns numbers of positives (G, strides) for boxes (G, 4) in an image of height and width ``shape``."""
         if shape not in self._priors:
             padded = [-(-side // self._divisor) * self._divisor for side in shape]
             levels = self._anchors.grid_priors([[-(-side // s) for side in padded] for s in self.strides], device="cpu")
@@ -110,17 +115,17 @@ class _Assignment:
 
 
 def _samples(config: Config, draws: int, seed: int) -> Iterator[tuple[NDArray[np.float32], tuple[int, int]]]:
-    """Boxes (G, 4) of the faces that count, x1 y1 x2 y2 in pixels of the input, and its height and width."""
-    settings = dict(config.train_dataloader.dataset)
-    steps = [step for step in settings.pop("pipeline") if step["type"] not in STEPS_WITHOUT_GEOMETRY]
-    dataset = DATASETS.build(dict(settings, pipeline=[]))
+    """Yields boxes (G, 4) of the faces that count, x1 y1 x2 y2 in pixels of the input, and its height and width."""
+    options = dict(config.train_dataloader.dataset)
+    steps = [step for step in options.pop("pipeline") if step["type"] not in STEPS_WITHOUT_GEOMETRY]
+    dataset = DATASETS.build(dict(options, pipeline=[]))
     pipeline = Compose([TRANSFORMS.build(step) for step in steps])
     for index in range(len(dataset)):
         image = dataset.get_data_info(index)
         image |= _blank(image)
         for draw in range(draws):
             words = np.random.SeedSequence((seed, draw, index)).generate_state(4)
-            np.random.seed(words)  # noqa: NPY002 - what MMDetection's transforms draw from
+            np.random.seed(words)  # noqa: NPY002 - MMDetection's transforms use the global generator
             random.seed(words.tobytes())
             result = pipeline(dict(image, instances=[dict(face) for face in image["instances"]]))
             if result is None:  # a filter dropped the image
@@ -130,11 +135,11 @@ def _samples(config: Config, draws: int, seed: int) -> Iterator[tuple[NDArray[np
 
 
 def _blank(image: Mapping[str, Any]) -> dict[str, Any]:
-    """An image's array, all zeros, with the size that its file states."""
+    """Returns an array of zeros with the size that the header of the image file states."""
     try:
         with Image.open(image["img_path"]) as file:
             width, height = file.size
-            if file.getexif().get(0x0112, 1) > 4:  # EXIF: lies on its side
+            if file.getexif().get(0x0112, 1) > 4:  # EXIF: rotated by 90°
                 width, height = height, width
     except OSError as error:
         raise ImageError(f"{image['img_path']} cannot be read as an image: {error}") from error

@@ -1,4 +1,4 @@
-"""``WiderFaceDataset``: face annotations for MMDetection."""
+"""``WiderFaceDataset``: images and face annotations for MMDetection."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ from facedet_mm.errors import AnnotationError
 class WiderFaceDataset(BaseDetDataset):
     """Images with faces from WIDER FACE, RetinaFace or SCRFD annotation files.
 
-    Every image gives ``img_id`` (its name in the annotation file, ``event/image.jpg``), ``img_path`` and
-    ``instances`` with ``bbox`` (x1 y1 x2 y2 in pixels), ``bbox_label`` 0, ``ignore_flag``, and where the file has
-    landmarks ``keypoints`` (5 × x y in pixels) and ``keypoints_visible`` (5 weights, 0 or 1).
+    Each image has ``img_id`` (its name in the annotation file, ``event/image.jpg``), ``img_path`` and
+    ``instances`` with ``bbox`` (x1 y1 x2 y2 in pixels), ``bbox_label`` 0, ``ignore_flag`` and, if the file
+    has landmarks, ``keypoints`` (5 × x y in pixels) and ``keypoints_visible`` (5 weights, 0 or 1).
 
     Args:
-        check_images: looks once, while loading, that every image exists.
-        **kwargs: of :class:`mmdet.datasets.BaseDetDataset`. ``ann_file`` is read by
+        check_images: Whether to check once, while loading, that every image exists.
+        **kwargs: Arguments of :class:`mmdet.datasets.BaseDetDataset`. ``ann_file`` is read by
             :func:`~facedet_mm.datasets.annotations.read_annotations`; ``data_prefix`` is ``dict(img=folder)``;
-            ``filter_cfg=dict(filter_empty_gt=True)`` leaves out images without a face that counts, as the
-            published training does.
+            ``filter_cfg=dict(filter_empty_gt=True)`` drops images without a face that counts, as the published
+            training does.
 
     Raises:
-        AnnotationError: the annotation file or images are missing, a line is malformed, or no image is left.
+        AnnotationError: The annotation file or images are missing, a line is malformed, or no image is left.
     """
 
     METAINFO = {"classes": ("face",), "palette": [(0, 200, 80)]}
 
     def __init__(self, *args: Any, check_images: bool = True, **kwargs: Any) -> None:
         self.check_images = check_images
-        # in shared memory: workers that live through all epochs must see it change
+        # shared memory, because persistent workers must see the epoch change
         self._seed_and_epoch = torch.full((2,), -1, dtype=torch.int64).share_memory_()
         super().__init__(*args, **kwargs)
 
     def set_epoch(self, epoch: int, seed: int) -> None:
-        """From now on an image's augmentation depends on ``seed``, ``epoch`` and the image alone."""
+        """Makes the augmentation of each image depend only on ``seed``, ``epoch`` and the image."""
         self._seed_and_epoch.copy_(torch.tensor([seed, epoch]))
 
     def prepare_data(self, idx: int) -> Any:
-        """As the parent; seeds the augmentation if :meth:`set_epoch` was called."""
+        """Runs the pipeline on one image; seeds its random numbers first if :meth:`set_epoch` was called."""
         seed, epoch = self._seed_and_epoch.tolist()
         if epoch >= 0:
             words = np.random.SeedSequence((seed, epoch, idx)).generate_state(4)
-            np.random.seed(words)  # noqa: NPY002 - what MMDetection's transforms draw from
+            np.random.seed(words)  # noqa: NPY002 - MMDetection's transforms use the global generator
             random.seed(words.tobytes())
         return super().prepare_data(idx)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """The images in the order of the annotation file, their faces still as arrays."""
+        """Returns the images in the order of the annotation file, with their faces as arrays."""
         annotations = read_annotations(self.ann_file)
         folder = self.data_prefix.get("img", "")
         if self.check_images:
@@ -65,19 +65,19 @@ class WiderFaceDataset(BaseDetDataset):
         return [_image(annotation, folder) for annotation in annotations]
 
     def filter_data(self) -> list[dict[str, Any]]:
-        """Applies ``filter_cfg``; in test mode every image stays, as the metric expects them all."""
+        """Applies ``filter_cfg``, except in test mode, because the metric needs every image."""
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
             return self.data_list
         images = [image for image in self.data_list if not image["faces"]["ignore_flag"].all()]
         if not images:
             raise AnnotationError(
                 f"none of the {len(self.data_list)} images of {self.ann_file} has a face that counts, so there is "
-                "nothing to train on: every face is marked invalid or has no area, or it is the wrong file"
+                "nothing to train on: every face is marked invalid or has no area, or this is the wrong file"
             )
         return images
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """One image with its ``instances``; made on demand, as half a million small lists load slowly."""
+        """Returns one image with its ``instances``; making them on demand saves loading half a million lists."""
         image = super().get_data_info(idx)
         faces = {name: column.tolist() for name, column in image.pop("faces").items()}
         rows = zip(*faces.values(), strict=True)
@@ -99,7 +99,7 @@ class WiderFaceDataset(BaseDetDataset):
         if missing:
             first = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
             raise AnnotationError(
-                f"{len(missing)} of the {len(names)} images that {self.ann_file} names are missing below "
+                f"{len(missing)} of the {len(names)} images in {self.ann_file} are missing from "
                 f"{folder or 'the current folder'}: {first} "
                 "(put them there, or set data_root and data_prefix.img to where they are)"
             )

@@ -1,4 +1,4 @@
-"""Hooks that make training repeatable and stop it when it goes wrong."""
+"""Hooks that make training reproducible and stop it at an invalid loss."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from facedet_mm.errors import TrainingError
 
 @HOOKS.register_module()
 class SampleSeedHook(Hook):
-    """Tells the training dataset seed and epoch, from which it seeds the augmentation of each image.
+    """Passes seed and epoch to the training dataset, which seeds the augmentation of each image with them.
 
-    So what an image becomes depends on seed, epoch and image alone: not on the number of workers, and not on
-    whether the run was stopped and resumed.
+    The augmentation of an image then depends only on the seed, the epoch and the image: not on the number of workers,
+    nor on whether the run was interrupted and resumed.
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Hands seed and epoch down to the dataset, through wrappers."""
+        """Passes seed and epoch to the dataset inside any wrappers."""
         dataset: Any = runner.train_dataloader.dataset
         while not hasattr(dataset, "set_epoch") and hasattr(dataset, "dataset"):
             dataset = dataset.dataset
@@ -31,10 +31,10 @@ class SampleSeedHook(Hook):
 
 @HOOKS.register_module()
 class InvalidLossHook(Hook):
-    """Stops the run at the first loss that is not finite, and names the images of the batch.
+    """Stops the run at the first loss that is not finite and names the images of the batch.
 
     Raises:
-        TrainingError: a loss is NaN or infinite.
+        TrainingError: A loss is NaN or infinite.
     """
 
     def after_train_iter(
@@ -50,7 +50,7 @@ class InvalidLossHook(Hook):
         if bad:
             images = [sample.get("img_path", "?") for sample in (data_batch or {}).get("data_samples", [])]
             raise TrainingError(
-                f"{', '.join(bad)} at epoch {runner.epoch + 1}, iteration {runner.iter + 1}; the batch: "
-                f"{', '.join(map(str, images))}. Look at these annotations, lower the learning rate "
+                f"{', '.join(bad)} at epoch {runner.epoch + 1}, iteration {runner.iter + 1}; images in the batch: "
+                f"{', '.join(map(str, images))}. Check their annotations, lower the learning rate "
                 "(--cfg-options optim_wrapper.optimizer.lr=...), or train without --amp"
             )

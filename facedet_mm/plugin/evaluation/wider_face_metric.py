@@ -1,4 +1,4 @@
-"""The WIDER FACE protocol as a metric of the mmengine Runner."""
+"""``WiderFaceMetric``: the WIDER FACE protocol for the mmengine Runner."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from facedet_mm.evaluation import evaluate
 class WiderFaceMetric(BaseMetric):
     """Average precision on the easy, medium and hard faces of WIDER FACE, as fractions.
 
-    The protocol and its details are those of :mod:`facedet_mm.evaluation.wider_face`. Images are told apart by the
-    last folder and the file name of ``img_path``.
+    The protocol is that of :mod:`facedet_mm.evaluation.wider_face`. Images are identified by the last folder and the
+    file name of ``img_path``.
 
     Args:
-        ground_truth: folder with the four official MAT files; the keys are then ``wider_face/easy``,
-            ``wider_face/medium`` and ``wider_face/hard``.
-        ann_file: instead of ``ground_truth``, an annotation file that
-            :func:`~facedet_mm.datasets.annotations.read_annotations` takes. Faces count by their height (at least
-            50, 30 and 10 pixels), so the figures are not the official ones: the keys start with ``wider_face_ann``.
-        iou_thr: least IoU of a match.
-        allow_missing: images that were not predicted count as images without detections instead of raising an
-            error; for a trial run on part of the data.
-        out_dir: folder into which the predictions are written in submission format; none by default.
-        collect_device: ``cpu`` or ``gpu``, where the results of all processes are collected.
-        prefix: first part of the keys.
-        collect_dir: shared folder for collecting by ``cpu``.
+        ground_truth: Folder with the four official MAT files. The keys are ``wider_face/easy``, ``wider_face/medium``
+            and ``wider_face/hard``.
+        ann_file: Alternative to ``ground_truth``: an annotation file for
+            :func:`~facedet_mm.datasets.annotations.read_annotations`. Faces count by their height (at least 50, 30
+            and 10 pixels), so the results are not the official ones, and the keys start with ``wider_face_ann``.
+        iou_thr: Smallest IoU of a match.
+        allow_missing: Whether images without predictions count as images without faces instead of raising an error,
+            for trial runs on part of the data.
+        out_dir: Folder to which the predictions are written in submission format; none by default.
+        collect_device: Where the results of all processes are collected, ``cpu`` or ``gpu``.
+        prefix: First part of the keys.
+        collect_dir: Shared folder for collecting on the CPU.
 
     Raises:
-        AnnotationError: not exactly one of ``ground_truth`` and ``ann_file`` is given, or it can't be read. After
-            the run: an image was not predicted, or a prediction is not finite.
+        AnnotationError: Not exactly one of ``ground_truth`` and ``ann_file`` is set, or it cannot be read. After the
+            run: an image was not predicted, or a prediction is not finite.
 
     Example:
         In a config:
@@ -84,11 +84,11 @@ class WiderFaceMetric(BaseMetric):
         self.out_dir = None if out_dir is None else Path(out_dir)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:  # noqa: ARG002
-        """Keeps name, boxes and scores of each image.
+        """Stores path, boxes and scores of each image.
 
         Args:
-            data_batch: not used.
-            data_samples: of each image ``img_path`` and ``pred_instances`` with ``bboxes`` (N, 4) x1 y1 x2 y2 in
+            data_batch: Not used.
+            data_samples: For each image ``img_path`` and ``pred_instances`` with ``bboxes`` (N, 4) x1 y1 x2 y2 in
                 pixels of the original image and ``scores`` (N,).
         """
         for sample in data_samples:
@@ -97,12 +97,12 @@ class WiderFaceMetric(BaseMetric):
             self.results.append((str(sample["img_path"]), boxes, scores))
 
     def compute_metrics(self, results: list[tuple[str, Any, Any]]) -> dict[str, float]:
-        """Writes the submission folder if one is wanted, and gives ``{"easy": …, "medium": …, "hard": …}``."""
+        """Returns ``{"easy": …, "medium": …, "hard": …}``; also writes the submission if ``out_dir`` is set."""
         if self.out_dir is not None:
             for path, boxes, scores in results:
                 key = image_key(path)
                 write_prediction_file(self.out_dir / f"{key}.txt", key.rpartition("/")[2], boxes, scores)
-            MMLogger.get_current_instance().info(f"wrote the predictions of {len(results)} images to {self.out_dir}")
+            MMLogger.get_current_instance().info(f"Wrote the predictions of {len(results)} images to {self.out_dir}")
         known = set(self.ground_truth.names)
         named = ((_known_name(path, known), boxes, scores) for path, boxes, scores in results)
         return self.calculate(Predictions.from_images(named), self.ground_truth, self.iou_thr, self.allow_missing)
@@ -111,9 +111,9 @@ class WiderFaceMetric(BaseMetric):
     def calculate(
         predictions: Predictions, ground_truth: GroundTruth, iou_thr: float = 0.5, allow_missing: bool = False
     ) -> dict[str, float]:
-        """Setting → average precision as a fraction, without a Runner.
+        """Returns the average precision of each setting as a fraction; needs no Runner.
 
-        See :func:`facedet_mm.evaluation.evaluate` for the arguments and errors, and for more than the AP.
+        :func:`facedet_mm.evaluation.evaluate` documents the arguments and errors, and returns more than the AP.
         """
         return evaluate(predictions, ground_truth, iou_thr, allow_missing).ap
 
@@ -127,7 +127,7 @@ def _read(ground_truth: str | os.PathLike[str] | None, ann_file: str | os.PathLi
 
 
 def _known_name(path: str, known: set[str]) -> str:
-    """The name under which the ground truth knows an image: annotation files may list bare file names."""
+    """Returns the name of an image in the ground truth; annotation files may list bare file names."""
     key = image_key(path)
     bare = key.rpartition("/")[2]
     return bare if key not in known and bare in known else key

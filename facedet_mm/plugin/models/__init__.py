@@ -1,4 +1,4 @@
-"""SCRFD in the MMDetection registries: importing this package registers every part."""
+"""The parts of SCRFD, registered with MMDetection; ``apis``, ``deploy`` and ``search`` of the plugin may import it."""
 
 from facedet_mm.plugin.models.assigner import SparseATSSAssigner
 from facedet_mm.plugin.models.data_preprocessor import FaceDataPreprocessor

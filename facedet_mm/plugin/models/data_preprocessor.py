@@ -12,13 +12,13 @@ from mmdet.registry import MODELS
 class FaceDataPreprocessor(DetDataPreprocessor):
     """``DetDataPreprocessor`` that pads images to a square for testing, and no more than needed for training.
 
-    Padding comes after normalization, so its value 0 is mid-gray, as in the training of the published weights:
-    black padding costs them one point of WIDER FACE Hard AP.
+    Padding follows normalization, so its value 0 is mid-gray, as in the training of the published weights. Black
+    padding costs them one point of WIDER FACE Hard AP.
 
     Args:
-        test_size: Images are padded to multiples of it outside training: to a square of that side when they
-            were fitted into it. ``pad_size_divisor`` pads in training.
-        **kwargs: Those of ``DetDataPreprocessor``.
+        test_size: Outside training, both sides are padded to a multiple of this many pixels; images that were fitted
+            into a square of this size fill it. In training, ``pad_size_divisor`` is used.
+        **kwargs: Arguments of ``DetDataPreprocessor``.
     """
 
     pad_size_divisor: int
@@ -29,6 +29,6 @@ class FaceDataPreprocessor(DetDataPreprocessor):
         self.test_size = test_size
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """As the parent; ``training`` decides the padding."""
+        """Normalizes and pads a batch; ``training`` selects the padding."""
         self.pad_size_divisor = self.train_size_divisor if training else self.test_size
         return super().forward(data, training)

@@ -18,15 +18,14 @@ class MobileNetV1(BaseModule):
     """Depthwise-separable blocks in a stem and four stages.
 
     Args:
-        stem_planes: Channels of the stem convolution (3×3, stride 2) and of the depthwise-separable block
-            after it.
+        stem_planes: Channels of the stem convolution (3×3, stride 2) and of the depthwise-separable block after it.
         stage_planes: Channels of the four stages; the first block of each has stride 2.
-        stage_blocks: Blocks of the four stages.
+        stage_blocks: Number of blocks in the four stages.
         norm_cfg: Norm after every convolution.
-        init_cfg: Weight initialization, mmengine's format.
+        init_cfg: Weight initialization in mmengine's format.
 
     Raises:
-        ModelError: too few or too many numbers, or widths that the norm can't divide.
+        ModelError: Too few or too many numbers, or widths that the groups of the norm do not divide.
 
     Source: SCRFD (arXiv 2105.04714), the published configs of scrfd_500m and scrfd_1g.
     """
@@ -44,7 +43,7 @@ class MobileNetV1(BaseModule):
         )
         if len(stem_planes) != 2:
             raise ModelError(
-                "MobileNetV1: stem_planes needs 2 numbers, of the stem convolution and the block after it, "
+                "MobileNetV1: stem_planes needs 2 numbers, for the stem convolution and for the block after it, "
                 f"not {list(stem_planes)}"
             )
         norm_cfg = norm_cfg or dict(type="BN")
@@ -67,7 +66,7 @@ class MobileNetV1(BaseModule):
             inplanes = planes
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) → features of the four stages, at strides 4, 8, 16, 32."""
+        """Maps images (B, 3, H, W) to the features of the four stages, at strides 4, 8, 16 and 32."""
         x = self.stem(x)
         features = []
         for stage in self.stages:

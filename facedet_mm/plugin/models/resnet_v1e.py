@@ -1,4 +1,4 @@
-"""ResNetV1e: the ResNet-v1d layout with free stage widths, as SCRFD's search uses it."""
+"""ResNetV1e: ResNet-v1d with a free choice of stage widths, as in SCRFD's architecture search."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ BLOCKS = {"BasicBlock": (BasicBlock, "norm2"), "Bottleneck": (Bottleneck, "norm3
 
 @MODELS.register_module()
 class ResNetV1e(BaseModule):
-    """Deep stem of three 3×3 convolutions, 2×2 max pool, average pool in the shortcuts that down-sample.
+    """ResNet with a stem of three 3×3 convolutions, a 2×2 max pool, and average pooling in downsampling shortcuts.
 
     Args:
         block: ``'BasicBlock'`` (expansion 1) or ``'Bottleneck'`` (expansion 4).
-        stage_blocks: Blocks of the four stages.
-        stage_planes: Planes of the four stages, before expansion.
-        base_channels: Channels that leave the stem; its first two convolutions have half of them.
+        stage_blocks: Number of blocks in the four stages.
+        stage_planes: Channels of the four stages, before expansion.
+        base_channels: Output channels of the stem; its first two convolutions have half as many.
         norm_cfg: Norm after every convolution.
-        init_cfg: Weight initialization, mmengine's format. By default Kaiming, and zero for the last norm of
-            each residual branch.
+        init_cfg: Weight initialization in mmengine's format. By default Kaiming, and zero for the last norm of each
+            residual branch.
 
     Raises:
-        ModelError: an unknown block, too few or too many numbers, or widths that the norm can't divide.
+        ModelError: An unknown block, too few or too many numbers, or widths that the groups of the norm do not divide.
 
     Source: SCRFD (arXiv 2105.04714), the published configs of scrfd_2.5g, scrfd_10g and scrfd_34g.
     """
@@ -81,7 +81,7 @@ class ResNetV1e(BaseModule):
             inplanes = planes * block_type.expansion
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) → features of the four stages, at strides 4, 8, 16, 32."""
+        """Maps images (B, 3, H, W) to the features of the four stages, at strides 4, 8, 16 and 32."""
         x = self.maxpool(self.stem(x))
         features = []
         for stage in self.stages:

@@ -1,4 +1,4 @@
-"""Training transforms, registered with MMDetection; landmarks travel with the boxes through all of them."""
+"""Training transforms, registered with MMDetection; all of them transform landmarks together with boxes."""
 
 from facedet_mm.plugin.datasets.transforms.degradation import (
     RandomFaceErasing,

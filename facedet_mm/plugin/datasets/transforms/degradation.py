@@ -1,4 +1,4 @@
-"""Robustness augmentation: images as bad cameras, networks and light make them."""
+"""Robustness augmentation: blur, compression, darkness and occlusion."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from facedet_mm.imaging.corruptions import Image, blur, darken, recompress
 
 
 class _RandomDegradation(BaseTransform):
-    """Degrades ``img`` with probability ``prob`` by a strength between ``low`` and ``high``."""
+    """Degrades ``img`` with probability ``prob`` and a strength between ``low`` and ``high``."""
 
     def __init__(self, low: float, high: float, prob: float) -> None:
         if not 0 <= prob <= 1:
             raise ValueError(f"prob must be between 0 and 1, not {prob}")
         if not 0 < low <= high:
-            raise ValueError(f"a range of two positive numbers, the smaller one first, is wanted, not {(low, high)}")
+            raise ValueError(f"the range must be two positive numbers in ascending order, not {(low, high)}")
         self.low, self.high, self.prob = low, high, prob
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes ``img`` (uint8) or leaves it."""
+        """Degrades ``img`` (uint8) or leaves it unchanged."""
         strength = self._draw()
         if strength is not None:
             results["img"] = self._degrade(results["img"], strength)
@@ -48,8 +48,8 @@ class RandomGaussianBlur(_RandomDegradation):
     """Gaussian blur.
 
     Args:
-        sigma: smallest and largest standard deviation in pixels.
-        prob: of blurring.
+        sigma: Smallest and largest standard deviation in pixels.
+        prob: Probability of blurring.
     """
 
     def __init__(self, sigma: tuple[float, float] = (0.5, 3.0), prob: float = 0.2) -> None:
@@ -65,8 +65,8 @@ class RandomJPEG(_RandomDegradation):
     """JPEG compression.
 
     Args:
-        quality: smallest and largest quality, both included.
-        prob: of compressing.
+        quality: Smallest and largest quality, inclusive.
+        prob: Probability of compressing.
     """
 
     def __init__(self, quality: tuple[int, int] = (20, 80), prob: float = 0.2) -> None:
@@ -85,8 +85,8 @@ class RandomGammaDark(_RandomDegradation):
     """Darkening by a gamma curve.
 
     Args:
-        gamma: smallest and largest exponent; above 1 darkens.
-        prob: of darkening.
+        gamma: Smallest and largest exponent; values above 1 darken.
+        prob: Probability of darkening.
     """
 
     def __init__(self, gamma: tuple[float, float] = (1.5, 3.0), prob: float = 0.2) -> None:
@@ -98,15 +98,15 @@ class RandomGammaDark(_RandomDegradation):
 
 @TRANSFORMS.register_module()
 class RandomFaceErasing(RandomErasing):
-    """:class:`mmdet.datasets.transforms.RandomErasing` that keeps all columns of the faces together.
+    """:class:`mmdet.datasets.transforms.RandomErasing` that marks covered faces as ignored.
 
-    A face that is covered by more than ``bbox_erased_thr`` becomes ignored instead of vanishing, so that the
-    network is neither asked for it nor told that nothing is there.
+    A face that is covered by more than ``bbox_erased_thr`` is ignored instead of removed, so that the network learns
+    neither to find it nor that nothing is there.
 
     Args:
-        n_patches: smallest and largest number of erased rectangles.
-        ratio: smallest and largest side of a rectangle relative to the image's.
-        **kwargs: of :class:`mmdet.datasets.transforms.RandomErasing`.
+        n_patches: Smallest and largest number of erased rectangles.
+        ratio: Smallest and largest side of a rectangle relative to that of the image.
+        **kwargs: Arguments of :class:`mmdet.datasets.transforms.RandomErasing`.
     """
 
     def __init__(

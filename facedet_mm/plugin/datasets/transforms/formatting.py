@@ -1,4 +1,4 @@
-"""Between the files and the model's tensors: loading images and annotations, packing inputs."""
+"""Loads images and annotations, and packs inputs for the model."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from facedet_mm.io.images import read_image
 
 @TRANSFORMS.register_module()
 class LoadFaceImage(BaseTransform):
-    """Reads the image at ``img_path`` as uint8 BGR; a damaged or truncated file is an ``ImageError`` that names it.
+    """Reads the image at ``img_path`` as uint8 BGR.
 
-    ``LoadImageFromFile`` takes truncated files and knows remote storage; the rest is the same.
+    Unlike ``LoadImageFromFile`` it rejects truncated files and reads no remote storage.
+
+    Raises:
+        ImageError: The file is missing, damaged or truncated.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -35,16 +38,16 @@ class LoadFaceImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadFaceAnnotations(LoadAnnotations):
-    """Turns ``instances`` into arrays, landmarks included.
+    """Converts ``instances`` to arrays, including landmarks.
 
-    Adds to what :class:`mmdet.datasets.transforms.LoadAnnotations` gives:
+    In addition to the keys of :class:`mmdet.datasets.transforms.LoadAnnotations` it adds
 
-    * ``gt_keypoints``: (N, 5, 2) float32, x y in pixels, zeros where a face has none;
-    * ``gt_keypoints_visible``: (N, 5) float32, weight of each landmark, 0 where a face has none.
+    * ``gt_keypoints``: (N, 5, 2) float32, x y in pixels, zeros for faces without landmarks;
+    * ``gt_keypoints_visible``: (N, 5) float32, weight of each landmark, 0 for faces without landmarks.
 
     Args:
-        with_keypoints: loads the landmarks.
-        **kwargs: of :class:`mmdet.datasets.transforms.LoadAnnotations`.
+        with_keypoints: Whether to load the landmarks.
+        **kwargs: Arguments of :class:`mmdet.datasets.transforms.LoadAnnotations`.
     """
 
     def __init__(self, with_keypoints: bool = True, **kwargs: Any) -> None:
@@ -58,7 +61,7 @@ class LoadFaceAnnotations(LoadAnnotations):
         return results
 
     def _load_bboxes(self, results: dict[str, Any]) -> None:
-        # By way of NumPy, as a tensor out of nested lists takes several times as long.
+        # NumPy first, because making a tensor from nested lists takes several times as long
         instances = results.get("instances", [])
         boxes = np.array([instance["bbox"] for instance in instances], np.float32).reshape(-1, 4)
         results["gt_bboxes"] = HorizontalBoxes(torch.from_numpy(boxes), clone=False)
@@ -80,8 +83,8 @@ class LoadFaceAnnotations(LoadAnnotations):
 class PackFaceInputs(PackDetInputs):
     """:class:`mmdet.datasets.transforms.PackDetInputs` that also packs landmarks.
 
-    ``data_samples.gt_instances`` gets ``keypoints`` (N, 5, 2) and ``keypoints_visible`` (N, 5), float32 tensors
-    beside ``bboxes`` and ``labels``; ignored faces go to ``data_samples.ignored_instances``.
+    ``data_samples.gt_instances`` has ``keypoints`` (N, 5, 2) and ``keypoints_visible`` (N, 5), float32, in addition to
+    ``bboxes`` and ``labels``. Ignored faces are in ``data_samples.ignored_instances``.
     """
 
     mapping_table = {
@@ -92,7 +95,7 @@ class PackFaceInputs(PackDetInputs):
     }
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Packs the image as a (3, H, W) uint8 tensor and the annotations as a ``DetDataSample``."""
+        """Packs the image as a uint8 tensor (3, H, W) and the annotations as a ``DetDataSample``."""
         planes = results["img"].transpose(2, 0, 1)
         if not planes.flags.c_contiguous:
             planes = split_channels(results["img"])

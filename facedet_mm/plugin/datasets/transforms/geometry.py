@@ -1,4 +1,4 @@
-"""Transforms that move faces: square crop, resize, flip."""
+"""Geometric transforms: square crop, resize and flip."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from numpy.typing import NDArray
 from facedet_mm.imaging.augmentation import crop_square
 
 FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]
-"""Which landmark takes the place of which when left and right change sides."""
+"""Order of the landmarks after mirroring: eyes and mouth corners swap."""
 
 
 @TRANSFORMS.register_module()
 @avoid_cache_randomness
 class RandomSquareCrop(BaseTransform):
-    """Cuts a random square that holds at least one face out of the image and resizes it.
+    """Crops a random square that contains at least one face and resizes it.
 
-    The side is a random ``scale`` × the short side of the image. Along an axis where the image is longer, the
-    square lies anywhere inside it; where it is shorter, anywhere around it, on a whole pixel of the result, and what
-    lies outside is gray. Up to ``attempts`` places are tried until the center of a face that counts is inside; after
-    that the square is put around a random one. An image without such a face is cropped anywhere. Faces whose
-    center is outside the square are dropped, boxes are not clipped. Scales above 1 are what the SCRFD paper calls
-    sample redistribution.
+    The side is a random scale × the short side of the image. Along an axis where the image is longer than the square,
+    the square lies anywhere inside it. Where the image is shorter, the square lies anywhere around it, aligned to whole
+    pixels of the result, and the area outside the image is gray. Up to ``attempts`` positions are tried until the
+    center of a face that counts is inside; after that the square is placed around a random face. An image without such
+    a face is cropped anywhere. Faces whose center is outside the square are dropped; boxes are not clipped. Scales
+    above 1 are the sample redistribution of the SCRFD paper (arXiv 2105.04714).
 
     Args:
-        scales: to choose from, relative to the short side.
-        size: side of the result in pixels; ``None`` leaves the square at its own size.
-        fill: gray value outside the image.
-        attempts: number of places to try.
+        scales: Scales to choose from, relative to the short side.
+        size: Side of the result in pixels; ``None`` keeps the size of the square.
+        fill: Gray value outside the image.
+        attempts: Number of positions to try.
 
     Raises:
-        ValueError: ``scales`` is empty or holds one that is not positive, or ``attempts`` is not positive.
+        ValueError: ``scales`` is empty or has a value that is not positive, or ``attempts`` is not positive.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RandomSquareCrop(BaseTransform):
         attempts: int = 250,
     ) -> None:
         if not scales or min(scales) <= 0:
-            raise ValueError(f"scales must be positive numbers, at least one, not {scales!r}")
+            raise ValueError(f"scales must be one or more positive numbers, not {scales!r}")
         if attempts < 1:
             raise ValueError(f"attempts must be at least 1, not {attempts}")
         self.scales = tuple(scales)
@@ -64,7 +64,7 @@ class RandomSquareCrop(BaseTransform):
 
     @autocast_box_type()
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Crops ``img``, ``gt_bboxes`` and everything else that is known about the faces."""
+        """Crops ``img``, ``gt_bboxes`` and all other annotations of the faces."""
         boxes = results["gt_bboxes"].numpy()
         centers = (boxes[:, :2] + boxes[:, 2:]) / 2
         start, side = self._choose_square(results["img"].shape[1::-1], centers[~results["gt_ignore_flags"]])
@@ -88,7 +88,7 @@ class RandomSquareCrop(BaseTransform):
     def _choose_square(
         self, image_size: tuple[int, int], centers: NDArray[np.float32]
     ) -> tuple[tuple[float, float], int]:
-        """Left and top of the square, and its side, in pixels of the image."""
+        """Returns left and top of the square, and its side, in pixels of the image."""
         width, height = image_size
         side = max(1, int(random.choice(self.scales) * min(width, height)))
         pitch = side / (self.size or side)
@@ -106,20 +106,20 @@ class RandomSquareCrop(BaseTransform):
 
 
 def _inside(centers: NDArray[np.float32], start: tuple[float, float], side: int) -> NDArray[np.bool_]:
-    """(N,) whether centers (N, 2) lie strictly inside the square."""
+    """Returns a mask (N,) of the centers (N, 2) that lie strictly inside the square."""
     offset = centers - start
     return np.asarray(((offset > 0) & (offset < side)).all(axis=1))
 
 
 def _random_start(length: int, side: int, pitch: float) -> float:
-    """Start of a span of ``side`` inside 0…``length``, or around it in steps of ``pitch`` where it is longer."""
+    """Returns the start of a span inside 0…``length``, or around it in steps of ``pitch`` if the span is longer."""
     if side <= length:
         return float(random.randint(0, length - side))
     return -pitch * random.randint(0, int((side - length) / pitch))
 
 
 def _start_around(center: float, length: int, side: int, start: float) -> float:
-    """``start``, moved so that ``center``, if inside 0…``length``, is inside the span too."""
+    """Returns the start of a span inside 0…``length`` that contains ``center``; ``start`` if the span is longer."""
     if side > length:
         return start
     first, last = math.floor(center - side) + 1, math.ceil(center) - 1
@@ -128,14 +128,14 @@ def _start_around(center: float, length: int, side: int, start: float) -> float:
 
 @TRANSFORMS.register_module()
 class KeepRatioResize(Resize):
-    """Fits the image into ``scale`` without changing its proportions; no side becomes less than one pixel.
+    """Resizes the image to fit into ``scale`` and keeps its aspect ratio; no side becomes shorter than one pixel.
 
-    New sides are ``max(1, int(side · s + 0.5))``, bilinear; ``scale_factor`` is the exact new / old of each axis. Boxes
-    and landmarks follow.
+    The new sides are ``max(1, int(side · s + 0.5))``, with bilinear interpolation. ``scale_factor`` is the exact ratio
+    new / old of each axis. Boxes and landmarks are scaled too.
 
     Args:
-        scale: width and height that the image must fit into, or one number for both.
-        **kwargs: of :class:`mmdet.datasets.transforms.Resize`; ``clip_object_border`` is off.
+        scale: Width and height that the image must fit into, or one number for both.
+        **kwargs: Arguments of :class:`mmdet.datasets.transforms.Resize`; ``clip_object_border`` is off by default.
     """
 
     def __init__(self, scale: int | tuple[int, int] | None = None, **kwargs: Any) -> None:
@@ -160,10 +160,10 @@ class KeepRatioResize(Resize):
 @TRANSFORMS.register_module()
 @avoid_cache_randomness
 class RandomFaceFlip(BaseTransform):
-    """Mirrors the image left to right; eyes and mouth corners swap sides.
+    """Mirrors the image horizontally; eyes and mouth corners swap sides.
 
     Args:
-        prob: of mirroring.
+        prob: Probability of mirroring.
     """
 
     def __init__(self, prob: float = 0.5) -> None:
@@ -173,7 +173,7 @@ class RandomFaceFlip(BaseTransform):
 
     @autocast_box_type()
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Mirrors ``img``, ``gt_bboxes`` and the landmarks, or leaves them."""
+        """Mirrors ``img``, ``gt_bboxes`` and the landmarks, or leaves them unchanged."""
         results["flip"] = random.random() < self.prob
         results["flip_direction"] = "horizontal" if results["flip"] else None
         if not results["flip"]:

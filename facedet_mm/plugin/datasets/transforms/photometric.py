@@ -1,4 +1,4 @@
-"""Photometric distortion on uint8."""
+"""Photometric distortion of uint8 images."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from facedet_mm.imaging.augmentation import distort_colors
 @TRANSFORMS.register_module()
 @avoid_cache_randomness
 class FacePhotoMetricDistortion(BaseTransform):
-    """What :class:`mmdet.datasets.transforms.PhotoMetricDistortion` does, on uint8 and several times as fast.
+    """Same distortion as :class:`mmdet.datasets.transforms.PhotoMetricDistortion`, on uint8 and several times as fast.
 
-    Each change is made with probability 1/2 and drawn from the same distribution. The result is that of mmdet's
-    transform, rounded, where that one stays within 0…255 between its steps; values beyond are clipped, where it carries
-    them on as floats. Its choice between contrast first and contrast last makes no difference but for that.
+    Each change has probability 1/2 and is drawn from the same distribution. The result equals the rounded result of
+    mmdet's transform as long as its intermediate values stay within 0…255; here values beyond are clipped, there they
+    continue as floats. Apart from that, mmdet's choice between contrast first and contrast last makes no difference.
 
     Args:
-        brightness_delta: largest change of brightness in gray levels.
-        contrast_range: smallest and largest factor of the contrast.
-        saturation_range: smallest and largest factor of the saturation.
-        hue_delta: largest change of hue in degrees, at most 30.
-        swap_channels: whether the channels change places too.
+        brightness_delta: Largest change of brightness in gray levels.
+        contrast_range: Smallest and largest contrast factor.
+        saturation_range: Smallest and largest saturation factor.
+        hue_delta: Largest change of hue in degrees, at most 30.
+        swap_channels: Whether to also shuffle the color channels.
 
     Raises:
         ValueError: ``hue_delta`` is above 30 degrees.
