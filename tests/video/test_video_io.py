@@ -89,6 +89,13 @@ class TestSources:
             assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
             assert source.info.total_frames == 4
 
+    def test_every_suffix_of_an_image_counts_in_a_folder(self, tmp_path: Path) -> None:
+        for number, name in enumerate(("1.PNG", "2.ppm", "3.jpe", "4.dib", "5.txt", "6.mp4")):
+            cv2.imwrite(str(tmp_path / f"{number}.png"), gray(number))
+            (tmp_path / f"{number}.png").rename(tmp_path / name)
+        with open_source(tmp_path) as source:
+            assert [int(frame.image[5, 5, 0]) for frame in source] == [0, 1, 2, 3]
+
     def test_an_image_that_breaks_stops_with_its_name_after_those_before(self, tmp_path: Path) -> None:
         for number in range(3):
             cv2.imwrite(str(tmp_path / f"{number}.png"), gray(number))
@@ -336,6 +343,11 @@ def test_the_images_that_are_read_are_not_written_over(tmp_path: Path, words: li
         cv2.imwrite(str(tmp_path / f"{number:06d}.png"), gray(number))
     with pytest.raises(VideoError, match="is the input; choose another"):
         open_sink(tmp_path, info(name=words[0].format(tmp_path)))
+
+
+def test_frames_of_a_gif_may_be_written_beside_it(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "clip.gif").write_bytes((data / "video" / "classroom.gif").read_bytes())
+    open_sink(tmp_path, info(name=str(tmp_path / "clip.gif"))).close()
 
 
 def test_a_window_without_a_display_is_an_error_and_no_abort(monkeypatch: pytest.MonkeyPatch) -> None:
