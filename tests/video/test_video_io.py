@@ -179,6 +179,18 @@ class TestLive:
         assert max(seen) >= 100
         assert len(tries) == 2 + 5
 
+    def test_each_wait_before_a_new_connection_is_twice_as_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(live, "RECONNECT_DELAY", 0.02)
+        tries = []
+
+        def reopen() -> _Camera:
+            tries.append(time.monotonic())
+            raise VideoError("no route")
+
+        with pytest.raises(VideoError, match="gave up"):
+            list(LiveSource(_Camera(0, 1), reopen))
+        assert (np.diff(tries) >= 0.019 * 2 ** np.arange(1, 5)).all()
+
     def test_closing_from_elsewhere_ends_it(self) -> None:
         source = LiveSource(_Camera(0, 10_000))
         start = time.monotonic()
@@ -198,6 +210,13 @@ class TestVideos:
         with open_source(path) as source:
             assert (source.info.width, source.info.height) == (64, 48)
             assert [round(frame.time, 2) for frame in source] == [round(i / 25, 2) for i in range(40)]
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+    def test_players_can_jump_to_every_other_second(self, tmp_path: Path, suffix: str) -> None:
+        write_all(tmp_path / f"v{suffix}", [gray(90)] * 110, [i / 25 for i in range(110)])
+        with av.open(str(tmp_path / f"v{suffix}")) as container:
+            packets = [packet for packet in container.demux(video=0) if packet.size]
+        assert [round(float(p.pts * p.time_base), 2) for p in packets if p.is_keyframe] == [0.0, 2.0, 4.0]
 
     @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
     def test_a_varying_rate_is_kept(self, tmp_path: Path, suffix: str) -> None:
@@ -334,6 +353,7 @@ def test_sound_that_began_before_the_images_stays_in_time(tmp_path: Path) -> Non
             moments.append({bytes(packet): float(packet.pts * packet.time_base) - begin for packet in packets})
     shared = moments[0].keys() & moments[1].keys()
     assert len(shared) > 20
+    assert min(moments[1].values()) >= 0  # sound from before the first image is left out
     assert all(moments[0][key] == pytest.approx(moments[1][key], abs=0.01) for key in shared)
 
 
