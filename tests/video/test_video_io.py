@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import http.server
 import io
@@ -134,6 +135,33 @@ class TestSources:
         (tmp_path / "cut.mp4").write_bytes(data[: len(data) - 500])
         with pytest.raises(VideoError, match=r"cut\.mp4: "):
             list(open_source(tmp_path / "cut.mp4"))
+
+
+class _FullDisk(io.FileIO):
+    """A file that has space for 30 more bytes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "ab")
+        self._limit = path.stat().st_size + 30
+
+    def write(self, data: bytes) -> int:
+        if self.tell() >= self._limit:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data[: self._limit - self.tell()])
+
+
+@pytest.mark.parametrize("name", ["f.jsonl", "f.csv", "f.txt"])
+def test_a_full_disk_leaves_the_lines_of_whole_frames_only(tmp_path: Path, name: str) -> None:
+    sink = open_sink(tmp_path / name, info())
+    faces = Faces([[1, 2, 11, 22], [30, 2, 44, 22]], [0.9, 0.8], track_ids=[1, 2])
+    sink.write(Frame(gray(1), 1, 0.0), faces, gray(1))
+    before = sink.temporary.read_bytes()
+    sink._file.close()
+    sink._file = _FullDisk(sink.temporary)
+    with pytest.raises(VideoError, match=f"cannot write .*{name}: No space left on device"):
+        sink.write(Frame(gray(2), 2, 0.04), faces, gray(2))
+    sink.close()
+    assert (tmp_path / name).read_bytes() == before
 
 
 class _Camera(Reader):
