@@ -1,4 +1,4 @@
-"""Small videos whose frames carry their own number, and what reads it back."""
+"""Small videos whose frames show their number, and functions that read it back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLOCK = Fraction(1, 1000)
 
 
 def numbered(number: int, width: int = 64, height: int = 48) -> NDArray[np.uint8]:
-    """An image with ``number`` in its upper half, in eight bars, black or white; blue below left, red below right."""
+    """Returns an image with ``number`` as eight black or white bars in the upper half, above a blue and a red field."""
     image = np.zeros((height, width, 3), np.uint8)
     edges = np.linspace(0, width, _BITS + 1).astype(int)
     for bit in range(_BITS):
@@ -29,7 +29,7 @@ def numbered(number: int, width: int = 64, height: int = 48) -> NDArray[np.uint8
 
 
 def number_in(image: NDArray[np.uint8]) -> int:
-    """The number that :func:`numbered` put into an image."""
+    """Returns the number that an image made by :func:`numbered` shows."""
     height, width = image.shape[:2]
     centers = ((np.arange(_BITS) + 0.5) * width / _BITS).astype(int)
     return int(((image[height // 4, centers].mean(axis=1) > 127) << np.arange(_BITS)).sum())
@@ -44,7 +44,7 @@ def write_video(
     options: dict[str, str] | None = None,
     **container: Any,
 ) -> Path:
-    """Encodes ``images`` with PyAV, 25 a second unless ``times`` in seconds says otherwise."""
+    """Encodes ``images`` with PyAV, at 25 frames per second or at ``times`` in seconds."""
     images = list(images)
     with av.open(str(path), "w", **container) as out:
         stream = out.add_stream(codec, rate=25, options=options or {})
@@ -62,21 +62,21 @@ def write_video(
 
 
 def noise(count: int, width: int = 64, height: int = 48) -> list[NDArray[np.uint8]]:
-    """Images that no codec makes small, so that bytes in the middle of the file belong to frames."""
+    """Returns images that no codec can compress, so that bytes in the middle of the file belong to frames."""
     return list(np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8))
 
 
 def set_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
-    """Patches the display matrix of an MP4's only track: (x, y) as stored is shown at (ax + cy, bx + dy)."""
+    """Sets the display matrix of an MP4's only track: a stored point (x, y) is shown at (ax + cy, bx + dy)."""
     data = bytearray(path.read_bytes())
-    position = data.index(b"tkhd") + 4 + 40  # version 0: 40 bytes lie before it
+    position = data.index(b"tkhd") + 4 + 40  # version 0: it follows 40 bytes
     one, unit = 1 << 16, 1 << 30
     data[position : position + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, unit)
     path.write_bytes(data)
 
 
 def opencv_numbers(path: Path) -> list[int]:
-    """The numbers of all frames, as OpenCV reads them."""
+    """Returns the numbers of all frames, read with OpenCV."""
     capture, numbers = cv2.VideoCapture(str(path)), []
     while (got := capture.read())[0]:
         numbers.append(number_in(got[1]))

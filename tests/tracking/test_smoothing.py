@@ -132,3 +132,10 @@ def test_a_face_that_grows_fast_lags_less_than_one_frame() -> None:
 def test_the_track_0_of_other_trackers_is_one_too() -> None:
     faces = boxes_at([np.array([100, 100, 180, 180]), np.array([101, 100, 181, 180])], track=0)
     assert 100 < run(faces)[-1].boxes[0, 0] < 101
+
+
+def test_a_clock_that_jumps_back_leaves_no_old_tracks() -> None:
+    smoother = FaceSmoother()
+    for time, track in ((1000.0, 1), (0.0, 2), (0.1, 2)):
+        smoother.update(Faces([[0, 0, 9, 9]], [0.9], track_ids=[track]), time)
+        assert len(smoother) == 1

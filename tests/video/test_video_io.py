@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import http.server
 import io
@@ -89,6 +90,13 @@ class TestSources:
             assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
             assert source.info.total_frames == 4
 
+    def test_every_suffix_of_an_image_counts_in_a_folder(self, tmp_path: Path) -> None:
+        for number, name in enumerate(("1.PNG", "2.ppm", "3.jpe", "4.dib", "5.txt", "6.mp4")):
+            cv2.imwrite(str(tmp_path / f"{number}.png"), gray(number))
+            (tmp_path / f"{number}.png").rename(tmp_path / name)
+        with open_source(tmp_path) as source:
+            assert [int(frame.image[5, 5, 0]) for frame in source] == [0, 1, 2, 3]
+
     def test_an_image_that_breaks_stops_with_its_name_after_those_before(self, tmp_path: Path) -> None:
         for number in range(3):
             cv2.imwrite(str(tmp_path / f"{number}.png"), gray(number))
@@ -127,6 +135,33 @@ class TestSources:
         (tmp_path / "cut.mp4").write_bytes(data[: len(data) - 500])
         with pytest.raises(VideoError, match=r"cut\.mp4: "):
             list(open_source(tmp_path / "cut.mp4"))
+
+
+class _FullDisk(io.FileIO):
+    """A file that has space for 30 more bytes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "ab")
+        self._limit = path.stat().st_size + 30
+
+    def write(self, data: bytes) -> int:
+        if self.tell() >= self._limit:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data[: self._limit - self.tell()])
+
+
+@pytest.mark.parametrize("name", ["f.jsonl", "f.csv", "f.txt"])
+def test_a_full_disk_leaves_the_lines_of_whole_frames_only(tmp_path: Path, name: str) -> None:
+    sink = open_sink(tmp_path / name, info())
+    faces = Faces([[1, 2, 11, 22], [30, 2, 44, 22]], [0.9, 0.8], track_ids=[1, 2])
+    sink.write(Frame(gray(1), 1, 0.0), faces, gray(1))
+    before = sink.temporary.read_bytes()
+    sink._file.close()
+    sink._file = _FullDisk(sink.temporary)
+    with pytest.raises(VideoError, match=f"cannot write .*{name}: No space left on device"):
+        sink.write(Frame(gray(2), 2, 0.04), faces, gray(2))
+    sink.close()
+    assert (tmp_path / name).read_bytes() == before
 
 
 class _Camera(Reader):
@@ -172,6 +207,18 @@ class TestLive:
         assert max(seen) >= 100
         assert len(tries) == 2 + 5
 
+    def test_each_wait_before_a_new_connection_is_twice_as_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(live, "RECONNECT_DELAY", 0.02)
+        tries = []
+
+        def reopen() -> _Camera:
+            tries.append(time.monotonic())
+            raise VideoError("no route")
+
+        with pytest.raises(VideoError, match="gave up"):
+            list(LiveSource(_Camera(0, 1), reopen))
+        assert (np.diff(tries) >= 0.019 * 2 ** np.arange(1, 5)).all()
+
     def test_closing_from_elsewhere_ends_it(self) -> None:
         source = LiveSource(_Camera(0, 10_000))
         start = time.monotonic()
@@ -191,6 +238,13 @@ class TestVideos:
         with open_source(path) as source:
             assert (source.info.width, source.info.height) == (64, 48)
             assert [round(frame.time, 2) for frame in source] == [round(i / 25, 2) for i in range(40)]
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+    def test_players_can_jump_to_every_other_second(self, tmp_path: Path, suffix: str) -> None:
+        write_all(tmp_path / f"v{suffix}", [gray(90)] * 110, [i / 25 for i in range(110)])
+        with av.open(str(tmp_path / f"v{suffix}")) as container:
+            packets = [packet for packet in container.demux(video=0) if packet.size]
+        assert [round(float(p.pts * p.time_base), 2) for p in packets if p.is_keyframe] == [0.0, 2.0, 4.0]
 
     @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
     def test_a_varying_rate_is_kept(self, tmp_path: Path, suffix: str) -> None:
@@ -327,6 +381,7 @@ def test_sound_that_began_before_the_images_stays_in_time(tmp_path: Path) -> Non
             moments.append({bytes(packet): float(packet.pts * packet.time_base) - begin for packet in packets})
     shared = moments[0].keys() & moments[1].keys()
     assert len(shared) > 20
+    assert min(moments[1].values()) >= 0  # sound from before the first image is left out
     assert all(moments[0][key] == pytest.approx(moments[1][key], abs=0.01) for key in shared)
 
 
@@ -336,6 +391,11 @@ def test_the_images_that_are_read_are_not_written_over(tmp_path: Path, words: li
         cv2.imwrite(str(tmp_path / f"{number:06d}.png"), gray(number))
     with pytest.raises(VideoError, match="is the input; choose another"):
         open_sink(tmp_path, info(name=words[0].format(tmp_path)))
+
+
+def test_frames_of_a_gif_may_be_written_beside_it(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "clip.gif").write_bytes((data / "video" / "classroom.gif").read_bytes())
+    open_sink(tmp_path, info(name=str(tmp_path / "clip.gif"))).close()
 
 
 def test_a_window_without_a_display_is_an_error_and_no_abort(monkeypatch: pytest.MonkeyPatch) -> None:
