@@ -19,7 +19,7 @@ from facedet_mm.datasets.ground_truth import (
     official_layout,
     read_ground_truth,
 )
-from facedet_mm.datasets.submission import image_key
+from facedet_mm.datasets.predictions import image_key
 from facedet_mm.errors import AnnotationError
 
 __all__ = ["ATTRIBUTE_LABELS", "AnnotatedFaces", "read_annotated_faces"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.io import loadmat
 
-from facedet_mm.datasets.submission import image_key, refuse_duplicates
+from facedet_mm.datasets.predictions import image_key, refuse_duplicates
 from facedet_mm.errors import AnnotationError
 
 SETTINGS = ("easy", "medium", "hard")
@@ -30,7 +30,7 @@ class GroundTruth:
     """The F annotated faces of M images, in flat columns.
 
     Attributes:
-        names: M image keys ``event/image``, see :func:`~facedet_mm.datasets.submission.image_key`.
+        names: M image keys ``event/image``, see :func:`~facedet_mm.datasets.predictions.image_key`.
         offsets: (M + 1,) int64; image ``i`` owns the rows ``offsets[i]:offsets[i + 1]``.
         boxes: (F, 4) float64, x1 y1 x2 y2 in pixels, where x2 = x1 + width.
         settings: setting → (F,) bool, the faces that count in it; all others are to be ignored there.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.datasets.ground_truth import GroundTruth
-from facedet_mm.datasets.submission import Predictions
+from facedet_mm.datasets.predictions import Predictions
 from facedet_mm.evaluation.wider_face import best_faces, images_with_faces
 
 __all__ = ["LEFT_OUT", "NO_FACE", "Matches", "OperatingPoint", "false_alarms", "match_detections", "recall_by_group"]

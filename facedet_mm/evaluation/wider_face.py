@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.datasets.ground_truth import GroundTruth
-from facedet_mm.datasets.submission import Predictions
+from facedet_mm.datasets.predictions import Predictions
 from facedet_mm.errors import AnnotationError
 
 NUM_THRESHOLDS = 1000
