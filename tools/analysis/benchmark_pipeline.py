@@ -1,7 +1,7 @@
-"""Time of the training pipeline per image, next to the bare JPEG decode and to stock mmdet transforms.
+"""Measures the time per image of the training pipeline, of decoding alone and of a pipeline of mmdet transforms.
 
-All three run in one thread, one after the other on each image, so that other load on the machine meets all alike; the
-best time of a few rounds counts.
+All three run in one thread, one after the other on each image, so that other load on the machine affects all of them;
+the best time of several rounds counts.
 
 Example:
     python tools/analysis/benchmark_pipeline.py --images data/wider_face/WIDER_train/images \\
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class StockSquareCrop(BaseTransform):
-    """The square crop out of mmdet's ``Pad`` and ``RandomCrop``, with the smallest canvas that will do."""
+    """The square crop made of mmdet's ``Pad`` and ``RandomCrop``, with the smallest canvas that suffices."""
 
     def __init__(self, scales: tuple[float, ...]) -> None:
         self.scales = scales
@@ -74,16 +74,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     parser.add_argument("--ann", type=Path, required=True, help="annotation file of these images")
     parser.add_argument(
-        "--config", default=str(ROOT / "configs/_base_/datasets/wider_face.py"), help="where train_pipeline stands"
+        "--config", default=str(ROOT / "configs/_base_/datasets/wider_face.py"), help="config file with train_pipeline"
     )
     parser.add_argument("--limit", type=int, default=None, help="number of images (default: all)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds; the best time of each image counts")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of images")
+    parser.add_argument("--seed", type=int, default=0, help="random seed for the choice of images")
     return parser.parse_args()
 
 
 def stock_pipeline(config: Config) -> list[Any]:
-    """What the recipe becomes when it is put together from mmdet's own transforms."""
+    """Returns the same steps made of mmdet's own transforms."""
     steps: list[dict[str, Any]] = [
         {"type": "Resize", "scale": config.img_scale, "clip_object_border": False},
         {"type": "RandomFlip", "prob": 0.5},
@@ -97,7 +97,7 @@ def stock_pipeline(config: Config) -> list[Any]:
 def measure(
     dataset: WiderFaceDataset, indices: list[int], variants: dict[str, Callable[[dict[str, Any]], Any]], repeats: int
 ) -> np.ndarray:
-    """(images, variants) float64, seconds: the best of ``repeats`` rounds that all draw the same random numbers."""
+    """Returns (images, variants) float64, the best seconds of ``repeats`` rounds with the same random numbers."""
     functions = list(variants.values())
     seconds = np.full((len(indices), len(functions)), np.inf)
     for repeat in range(repeats):
@@ -114,8 +114,8 @@ def measure(
 
 
 def report(names: list[str], seconds: np.ndarray) -> None:
-    """Prints a table of times and of this pipeline's ratio to the others."""
-    print(f"{len(seconds)} images, one thread, milliseconds an image")
+    """Prints a table of the times and of their ratios to this pipeline's time."""
+    print(f"{len(seconds)} images, one thread, milliseconds per image")
     print(f"{'':14} {'mean':>7} {'median':>7}   ratio of means   median ratio")
     ours = names.index("this pipeline")
     for column, name in enumerate(names):
