@@ -1,6 +1,7 @@
-"""Predicts a folder of WIDER FACE images and writes the submission format, ready for ``facedet eval``.
+"""Detects faces in the WIDER FACE images and writes a submission folder for ``facedet eval``.
 
-The same as ``facedet detect IMAGES --recursive --quiet --wider OUT --score-thr 0.02 --iou-thr 0.45``; options go on.
+It calls ``facedet detect IMAGES --recursive --quiet --wider OUT --score-thr 0.02 --iou-thr 0.45`` and passes all other
+options on.
 
 Example:
     python tools/wider_predict.py --model yunet_n --images data/wider_face/WIDER_val/images --out outputs/wider
@@ -16,8 +17,8 @@ from facedet_mm.cli import main
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", required=True, metavar="DIR", help="holds <event>/<image>.jpg")
-    parser.add_argument("--out", required=True, metavar="DIR", help="gets <event>/<image>.txt")
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder with <event>/<image>.jpg")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for <event>/<image>.txt")
     args, options = parser.parse_known_args()
     fixed = ["detect", args.images, "--recursive", "--quiet", "--wider", args.out]
     sys.exit(main([*fixed, "--score-thr", "0.02", "--iou-thr", "0.45", *options]))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.datasets.ground_truth import SETTINGS, GroundTruth
-from facedet_mm.datasets.submission import Predictions, image_key
+from facedet_mm.datasets.predictions import Predictions, image_key
 from facedet_mm.detectors import Detector
 from facedet_mm.errors import AnnotationError, FaceDetError, ImageError
 from facedet_mm.evaluation.wider_face import evaluate

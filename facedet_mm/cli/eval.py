@@ -19,8 +19,8 @@ _EPILOG = """\
 example:
   facedet eval outputs/wider data/wider_face/ground_truth --json ap.json --plot curves.png
 
-PRED_DIR holds one <event>/<image>.txt an image: the image's name, the number of boxes, then a line
-"x y w h score" a box. GT_DIR holds wider_face_val.mat and wider_{easy,medium,hard}_val.mat."""
+PRED_DIR has one file <event>/<image>.txt per image: the image's name, the number of boxes, then one line
+"x y w h score" per box. GT_DIR has wider_face_val.mat and wider_{easy,medium,hard}_val.mat."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,18 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("predictions", metavar="PRED_DIR", help="the submission folder")
     parser.add_argument("ground_truth", metavar="GT_DIR", help="the folder with the four official MAT files")
-    parser.add_argument("--json", metavar="FILE", help="write the average precisions as fractions in full precision")
+    parser.add_argument("--json", metavar="FILE", help="write the average precisions as fractions with all digits")
     parser.add_argument("--plot", metavar="FILE", help="draw the precision-recall curves (.png, .pdf or .svg)")
     parser.add_argument(
-        "--allow-missing", action="store_true", help="count images without a prediction file as without detections"
+        "--allow-missing",
+        action="store_true",
+        help="count images without a prediction file as images without detections",
     )
     parser.add_argument(
-        "--iou-thr", metavar="IOU", type=_iou, default=0.5, help="least IoU of a match (default: %(default)s)"
+        "--iou-thr", metavar="IOU", type=_iou, default=0.5, help="smallest IoU of a match (default: %(default)s)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; gives the exit status."""
+    """Runs the command; returns the exit status."""
     if args.plot:
         check_plot(args.plot)
     ground_truth = read_ground_truth(args.ground_truth)
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def format_result(result: WiderFaceResult) -> str:
-    """A table of AP in percent, and of the faces that no detection finds, by height in pixels."""
+    """Returns a table of AP in percent and of the faces that no detection finds, by height in pixels."""
     settings = result.settings.values()
     lines = [_row("", result.settings), _row("AP (%)", (f"{100 * setting.ap:.3f}" for setting in settings))]
     lines += ["", "missed / faces"]

@@ -22,9 +22,9 @@ examples:
   facedet report work_dirs/scrfd_0.5g work_dirs/scrfd_2.5g --annotations data/wider_face/ground_truth \\
       --images data/wider_face/WIDER_val/images
 
-A RUN is a work directory of tools/train.py, a scalars.json, or a folder of predictions. Of a work directory the
-page shows the training log, the predictions in its folder predictions (or those of --predictions) and the times in
-its bench.json (facedet bench --json)."""
+A RUN is a work directory of tools/train.py, a scalars.json, or a folder of predictions. For a work directory, the
+page shows the training log, the predictions in its subfolder predictions (or those of --predictions) and the times
+in its bench.json (facedet bench --json). The page needs jinja2 and matplotlib: pip install 'facedet-mm[plot]'."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,33 +32,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("runs", nargs="+", metavar="RUN", help="work directory, log or folder of predictions")
     parser.add_argument(
-        "--predictions", nargs="+", default=[], metavar="DIR", help="submission folder of each run, - for none"
+        "--predictions", nargs="+", default=[], metavar="DIR", help="submission folder of each run; - for a run without"
     )
     parser.add_argument(
         "--annotations", metavar="GT", help="folder with the four official MAT files, or an annotation file"
     )
     parser.add_argument(
-        "--attributes", metavar="FILE", help="wider_face_val_bbx_gt.txt, for MAT files without blur, occlusion and pose"
+        "--attributes",
+        metavar="FILE",
+        help="wider_face_val_bbx_gt.txt, when the MAT files have no blur, occlusion and pose",
     )
-    parser.add_argument("--images", metavar="DIR", help="holds <event>/<image>.jpg, for the crops")
-    parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(%(default)s)")
+    parser.add_argument("--images", metavar="DIR", help="folder with <event>/<image>.jpg, for the crops")
+    parser.add_argument(
+        "--out", type=Path, default=Path("report.html"), metavar="FILE", help="the page (default: %(default)s)"
+    )
     parser.add_argument(
         "--score-thr",
         type=non_negative,
         default=Options.score_thr,
         metavar="T",
-        help="score from which a detection counts in recall, misses and false alarms (default: %(default)s)",
+        help="smallest score of a detection that counts in recall, misses and false alarms (default: %(default)s)",
     )
     parser.add_argument(
-        "--crops", type=positive, default=Options.shots, metavar="N", help="misses and false alarms (%(default)s each)"
+        "--crops",
+        type=positive,
+        default=Options.shots,
+        metavar="N",
+        help="largest number of misses and of false alarms (default: %(default)s each)",
     )
     parser.add_argument(
-        "--allow-missing", action="store_true", help="count images without a prediction file as without detections"
+        "--allow-missing",
+        action="store_true",
+        help="count images without a prediction file as images without detections",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; gives the exit status."""
+    """Runs the command; returns the exit status."""
     check_packages()
     runs = find_runs(args.runs, args.predictions)
     _check_annotations(args, runs)
@@ -72,12 +82,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_annotations(args: argparse.Namespace, runs: list[Run]) -> None:
-    """Predictions that were asked for can't be scored without faces; those found in passing may be left alone."""
+    """Checks that predictions which the user asked for can be scored; others may be left out."""
     if args.annotations:
         return
     for run_ in runs:
         if run_.predictions is not None and (args.predictions or run_.log is None):
             raise AnnotationError(
                 f"{run_.predictions} holds predictions; to score them, give --annotations: the folder with "
-                "wider_face_val.mat and its three companions, or an annotation file"
+                "wider_face_val.mat and the other three MAT files, or an annotation file"
             )

@@ -1,4 +1,4 @@
-"""``facedet track-eval``: HOTA, MOTA and IDF1 of MOTChallenge files."""
+"""``facedet track-eval``: scores MOTChallenge files by HOTA, MOTA and IDF1."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ example:
   facedet video clip.mp4 --out tracks/clip.txt
   facedet track-eval tracks ground_truth --json scores.json
 
-Both are folders of MOTChallenge files of the same names, or one file each. The measures are computed by TrackEval
+Both are folders of MOTChallenge files with the same names, or one file each. TrackEval computes the scores
 (pip install 'facedet-mm[track-eval]')."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.epilog = _EPILOG
-    parser.add_argument("results", metavar="RESULTS", help="lines frame,id,left,top,width,height,score,…")
-    parser.add_argument("ground_truth", metavar="GT", help="lines frame,id,left,top,width,height,mark,class,visibility")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores, as fractions")
+    parser.add_argument(
+        "results", metavar="RESULTS", help="file or folder, lines frame,id,left,top,width,height,score,…"
+    )
+    parser.add_argument(
+        "ground_truth", metavar="GT", help="file or folder, lines frame,id,left,top,width,height,mark,class,visibility"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores as fractions")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; gives the exit status."""
+    """Runs the command; returns the exit status."""
     scores = score_tracks(args.results, args.ground_truth)
     width = max(map(len, scores))
     print(f"{'':{width}}{'HOTA':>8}{'MOTA':>8}{'IDF1':>8}{'switches':>10}{'tracks':>8}")

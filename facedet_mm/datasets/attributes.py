@@ -1,4 +1,4 @@
-"""How blurred, hidden or turned each face is: the labels that WIDER FACE gives with its boxes."""
+"""The attributes that WIDER FACE has for each face, such as blur, occlusion and pose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from facedet_mm.datasets.ground_truth import (
     official_layout,
     read_ground_truth,
 )
-from facedet_mm.datasets.submission import image_key
+from facedet_mm.datasets.predictions import image_key
 from facedet_mm.errors import AnnotationError
 
 __all__ = ["ATTRIBUTE_LABELS", "AnnotatedFaces", "read_annotated_faces"]
@@ -31,21 +31,21 @@ ATTRIBUTE_LABELS = {
     "illumination": ("normal", "extreme"),
     "expression": ("typical", "exaggerated"),
 }
-"""Attribute → what its values 0, 1, 2 mean (readme.txt of ``wider_face_split``)."""
+"""Attribute → the meanings of its values 0, 1, 2 (readme.txt of ``wider_face_split``)."""
 
 _BOX_TOLERANCE = 2.0
-"""Pixels by which the boxes of two annotation files may differ and still be of the same face: one face of WIDER val
-is two pixels wider in the text file than in the MAT file."""
+"""Largest difference in pixels between the boxes of one face in two annotation files: one face of WIDER val is two
+pixels wider in the text file than in the MAT file."""
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedFaces:
-    """The ground truth with what is known of each face.
+    """The ground truth with the attributes of each face.
 
     Attributes:
         ground_truth: F faces and the settings that count them.
-        attributes: attribute → (F,) int64, values of :data:`ATTRIBUTE_LABELS`; empty when the annotation has none.
-        official: whether the settings are those of WIDER FACE, not made from the height of the faces.
+        attributes: Attribute → (F,) int64, values of :data:`ATTRIBUTE_LABELS`; empty when the annotation has none.
+        official: Whether the settings are those of WIDER FACE rather than made from the height of the faces.
 
     Example:
         >>> truth = GroundTruth.from_images([("party/1.jpg", [[12, 10, 50, 62]], [False])])
@@ -58,7 +58,7 @@ class AnnotatedFaces:
     official: bool = False
 
     def describe(self, face: int) -> str:
-        """What makes the face in this row hard, in words."""
+        """Returns in words what makes the face in a row hard to find."""
         values = {name: int(column[face]) for name, column in self.attributes.items()}
         return ", ".join(f"{ATTRIBUTE_LABELS[name][value]} {name}" for name, value in values.items() if value)
 
@@ -69,13 +69,13 @@ def read_annotated_faces(
     """Reads faces, settings and attributes.
 
     Args:
-        path: folder with the four official MAT files, or an annotation file; the settings are then made from the
-            height of the faces.
-        attributes: annotation file in WIDER FACE format with the attributes of the same faces, for MAT files that
-            have none.
+        path: Folder with the four official MAT files, or an annotation file, whose settings are made from the height
+            of the faces.
+        attributes: Annotation file in WIDER FACE format with the attributes of the same faces, for MAT files without
+            attributes.
 
     Raises:
-        AnnotationError: a file is missing or malformed, or ``attributes`` does not fit ``path``.
+        AnnotationError: A file is missing or malformed, or ``attributes`` does not fit ``path``.
 
     Example:
         >>> import tempfile
@@ -89,12 +89,12 @@ def read_annotated_faces(
     if path.is_file():
         annotations = read_annotations(path)
         truth = GroundTruth.from_images((image.name, image.boxes, image.ignore) for image in annotations)
-        columns = _columns_of(annotations, truth, path)
+        columns = _attribute_columns(annotations, truth, path)
     else:
         truth = read_ground_truth(path)
         columns = _mat_columns(mat_folder(path) / FACES_FILE, len(truth.boxes))
     if attributes is not None:
-        columns = _columns_of(read_annotations(Path(attributes)), truth, Path(attributes))
+        columns = _attribute_columns(read_annotations(Path(attributes)), truth, Path(attributes))
         if not columns:
             raise AnnotationError(
                 f"{attributes} holds no attributes; expected WIDER FACE lines x y w h blur expression illumination "
@@ -103,8 +103,10 @@ def read_annotated_faces(
     return AnnotatedFaces(truth, columns, official=path.is_dir())
 
 
-def _columns_of(annotations: Sequence[ImageAnnotation], truth: GroundTruth, path: Path) -> dict[str, NDArray[np.int64]]:
-    """The attributes of the annotation file, in the order of the faces of ``truth``."""
+def _attribute_columns(
+    annotations: Sequence[ImageAnnotation], truth: GroundTruth, path: Path
+) -> dict[str, NDArray[np.int64]]:
+    """Returns the attributes of an annotation file, in the order of the faces of ``truth``."""
     by_key = {image_key(image.name): image for image in annotations}
     tables: list[NDArray[np.int64]] = [np.zeros((0, len(ATTRIBUTE_NAMES)), np.int64)]
     for i, name in enumerate(truth.names):
@@ -122,7 +124,7 @@ def _columns_of(annotations: Sequence[ImageAnnotation], truth: GroundTruth, path
 
 
 def _mat_columns(path: Path, faces: int) -> dict[str, NDArray[np.int64]]:
-    """The attributes of the official MAT file; cut down copies have none."""
+    """Returns the attributes of the official MAT file; reduced copies have none."""
     try:
         lists = load_mat(path, tuple(f"{name}_label_list" for name in ATTRIBUTE_LABELS))
     except AnnotationError:
@@ -142,5 +144,5 @@ def _checked(column: NDArray[np.int64], name: str, path: Path) -> NDArray[np.int
     highest = len(ATTRIBUTE_LABELS[name]) - 1
     if ((column < 0) | (column > highest)).any():
         wrong = column[(column < 0) | (column > highest)][0]
-        raise AnnotationError(f"{path}: a face has {name} {wrong}; it goes from 0 to {highest}")
+        raise AnnotationError(f"{path}: a face has {name} {wrong}; expected 0 to {highest}")
     return column

@@ -1,4 +1,4 @@
-"""What there is to find: the official WIDER FACE MAT files, or settings built from annotated boxes."""
+"""Ground truth from the official WIDER FACE MAT files or from annotated boxes."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.io import loadmat
 
-from facedet_mm.datasets.submission import image_key, refuse_duplicates
+from facedet_mm.datasets.predictions import image_key, refuse_duplicates
 from facedet_mm.errors import AnnotationError
 
 SETTINGS = ("easy", "medium", "hard")
 """The three settings of WIDER FACE; each counts a subset of the faces."""
 
 MIN_HEIGHTS = {"easy": 50, "medium": 30, "hard": 10}
-"""Least face height in pixels of the settings that are built from annotated boxes."""
+"""Smallest face height in pixels of the settings that are made from annotated boxes."""
 
 FACES_FILE = "wider_face_val.mat"
 
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """The F annotated faces of M images, in flat columns.
+    """F annotated faces of M images in flat columns.
 
     Attributes:
-        names: M image keys ``event/image``, see :func:`~facedet_mm.datasets.submission.image_key`.
-        offsets: (M + 1,) int64; image ``i`` owns the rows ``offsets[i]:offsets[i + 1]``.
+        names: M image keys ``event/image``, see :func:`~facedet_mm.datasets.predictions.image_key`.
+        offsets: (M + 1,) int64; the rows of image ``i`` are ``offsets[i]:offsets[i + 1]``.
         boxes: (F, 4) float64, x1 y1 x2 y2 in pixels, where x2 = x1 + width.
-        settings: setting → (F,) bool, the faces that count in it; all others are to be ignored there.
+        settings: Setting → (F,) bool, the faces that count in it; all others are ignored there.
 
     Example:
         >>> boxes = [[0, 0, 40, 60], [0, 0, 20, 20]]
@@ -48,17 +48,17 @@ class GroundTruth:
 
     @classmethod
     def from_images(cls, images: Iterable[tuple[str, ArrayLike, ArrayLike]]) -> GroundTruth:
-        """Settings for data without official ones: by the height of the face, as :data:`MIN_HEIGHTS` says.
+        """Makes settings from the height of the faces, see :data:`MIN_HEIGHTS`, for data without official settings.
 
-        These are not the official settings, so report them under another name. On WIDER FACE val, AP by this rule is
-        0.1 points below the official one in easy and medium and 0.8 points in hard (two detectors).
+        Report them under another name. On WIDER FACE val, their AP is 0.1 points below the official one in easy and
+        medium and 0.8 points below in hard (two detectors).
 
         Args:
-            images: of each image its name, boxes (n, 4) x1 y1 x2 y2 in pixels, and ignore (n,) bool for faces that
+            images: Name, boxes (n, 4) x1 y1 x2 y2 in pixels, and ignore (n,) bool of each image; faces to ignore
                 count in no setting.
 
         Raises:
-            AnnotationError: an image comes twice.
+            AnnotationError: An image comes twice.
         """
         names: list[str] = []
         counts: list[int] = [0]
@@ -84,11 +84,11 @@ def read_ground_truth(folder: str | os.PathLike[str]) -> GroundTruth:
     """Reads the four official MAT files.
 
     Args:
-        folder: holds ``wider_face_val.mat`` and ``wider_{easy,medium,hard}_val.mat``, or a folder
-            ``ground_truth`` that does.
+        folder: Folder with ``wider_face_val.mat`` and ``wider_{easy,medium,hard}_val.mat``, or a folder whose
+            subfolder ``ground_truth`` has them.
 
     Raises:
-        AnnotationError: a file is missing, is no MAT file, or does not fit the others.
+        AnnotationError: A file is missing, is not a MAT file, or does not fit the others.
     """
     folder = mat_folder(Path(folder))
     with official_layout(folder / FACES_FILE) as path:
@@ -101,16 +101,16 @@ def read_ground_truth(folder: str | os.PathLike[str]) -> GroundTruth:
 
 
 def mat_folder(folder: Path) -> Path:
-    """The folder that holds the official MAT files: ``folder`` itself or its subfolder ``ground_truth``.
+    """Returns the folder with the official MAT files: ``folder`` itself or its subfolder ``ground_truth``.
 
     Raises:
-        AnnotationError: Neither holds them.
+        AnnotationError: Neither has them.
     """
     for candidate in (folder, folder / "ground_truth"):
         if (candidate / FACES_FILE).is_file():
             return candidate
     if not folder.is_dir():
-        raise AnnotationError(f"{folder} is not a folder; give the one that holds {FACES_FILE}")
+        raise AnnotationError(f"{folder} is not a folder; give the one with {FACES_FILE}")
     raise AnnotationError(
         f"{folder} holds no {FACES_FILE}; give the folder with the four MAT files of the official "
         "eval_tools (ground_truth)"
@@ -119,7 +119,11 @@ def mat_folder(folder: Path) -> Path:
 
 @contextmanager
 def official_layout(path: Path) -> Iterator[Path]:
-    """Turns what goes wrong while cells of an unexpected shape or type are taken apart into an error of the file."""
+    """Turns the errors that cells of an unexpected shape or type cause into an error that names the file.
+
+    Raises:
+        AnnotationError: The lists of the file are not in the official layout.
+    """
     try:
         yield path
     except (TypeError, ValueError, IndexError, AttributeError) as error:
@@ -136,8 +140,8 @@ def load_mat(path: Path, variables: tuple[str, ...]) -> dict[str, Any]:
         raise AnnotationError(f"{path} is missing; the ground truth needs all four MAT files")
     try:
         content: dict[str, Any] = loadmat(path, variable_names=variables)
-    except Exception as error:  # on damaged files loadmat raises whatever its parser trips over
-        raise AnnotationError(f"{path} can't be read as a MAT file: {error}") from error
+    except Exception as error:  # the parser of loadmat fails in many ways on damaged files
+        raise AnnotationError(f"{path} cannot be read as a MAT file: {error}") from error
     for name in variables:
         if name not in content:
             raise AnnotationError(f"{path} holds no {name}; it is cut short or not one of the official files")
@@ -161,7 +165,7 @@ def _read_faces(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray
 
 
 def _read_setting(path: Path, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(F,) bool, the faces whose 1-based index within their image the file lists."""
+    """Returns (F,) bool, the faces whose 1-based index within their image is in the file."""
     lists = [image for event in load_mat(path, ("gt_list",))["gt_list"].ravel() for image in event.ravel()]
     if len(lists) != len(offsets) - 1:
         raise AnnotationError(f"{path} lists {len(lists)} images, {FACES_FILE} has {len(offsets) - 1}")

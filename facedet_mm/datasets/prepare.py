@@ -1,4 +1,4 @@
-"""Checking and unpacking a downloaded WIDER FACE folder."""
+"""Checks and unpacks a downloaded WIDER FACE folder."""
 
 from __future__ import annotations
 
@@ -14,90 +14,19 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from facedet_mm.datasets.annotations import read_annotations
+from facedet_mm.datasets.wider_parts import PARTS, Part
 from facedet_mm.errors import FaceDetError
-
-_PAGE = "http://shuoyang1213.me/WIDERFACE/"
-_MIRROR = "https://huggingface.co/datasets/CUHK-CSE/wider_face/resolve/main/data/"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One piece of the data set.
-
-    Attributes:
-        title: what it is.
-        folder: where it belongs below the root.
-        archives: file names of the download, with wildcards.
-        member: regular expression of the wanted archive members; its group is the path below ``folder``.
-        source: where to get the archive.
-        files: paths below ``folder`` that must exist; empty for images, which an annotation file lists.
-        annotations: annotation file below the root that lists the images.
-        count: number of images.
-        optional: training works without it.
-    """
-
-    title: str
-    folder: str
-    archives: tuple[str, ...]
-    member: str
-    source: str
-    files: tuple[str, ...] = ()
-    annotations: str = ""
-    count: int = 0
-    optional: bool = False
-
-
-PARTS = (
-    Part(
-        "annotations",
-        "wider_face_split",
-        ("wider_face_split.zip",),
-        r"(?:.*/)?wider_face_split/([^/]+)",
-        f"{_MIRROR}wider_face_split.zip",
-        files=("wider_face_train_bbx_gt.txt", "wider_face_val_bbx_gt.txt"),
-    ),
-    Part(
-        "training images",
-        "WIDER_train/images",
-        ("WIDER_train.zip",),
-        r"(?:.*/)?WIDER_train/images/([^/]+/[^/]+)",
-        f"{_MIRROR}WIDER_train.zip (1.5 GB)",
-        annotations="wider_face_split/wider_face_train_bbx_gt.txt",
-        count=12_880,
-    ),
-    Part(
-        "validation images",
-        "WIDER_val/images",
-        ("WIDER_val.zip",),
-        r"(?:.*/)?WIDER_val/images/([^/]+/[^/]+)",
-        f"{_MIRROR}WIDER_val.zip (363 MB)",
-        annotations="wider_face_split/wider_face_val_bbx_gt.txt",
-        count=3_226,
-    ),
-    Part(
-        "evaluation ground truth",
-        "ground_truth",
-        ("eval_tools.zip",),
-        r"(?:.*/)?ground_truth/(wider_\w+_val\.mat)",
-        f"{_PAGE}support/eval_script/eval_tools.zip",
-        files=tuple(f"wider_{name}_val.mat" for name in ("face", "easy", "medium", "hard")),
-    ),
-    Part(
-        "landmarks (for the _kps models)",
-        "retinaface_gt",
-        ("retinaface_gt*.zip",),
-        r"(?:.*/)?((?:train|val)/label\.txt)",
-        "retinaface_gt_v1.1.zip, linked from https://github.com/deepinsight/insightface/tree/master/detection/retinaface",
-        files=("train/label.txt", "val/label.txt"),
-        optional=True,
-    ),
-)
-"""What the data set consists of, in the order in which it is checked."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """State of a part: ``complete``, and in words, ``text``."""
+    """State of a part.
+
+    Attributes:
+        part: The part.
+        complete: Whether nothing is missing.
+        text: The state in words.
+    """
 
     part: Part
     complete: bool
@@ -107,18 +36,19 @@ class Finding:
 def prepare(
     root: str | os.PathLike[str], downloads: str | os.PathLike[str] | None = None, unpack: bool = True
 ) -> Iterator[Finding]:
-    """Checks the parts of the data set below ``root`` and unpacks those whose archive is at hand.
+    """Checks the parts of the data set below ``root`` and unpacks those whose archive is there.
 
     Args:
-        root: the data set's folder, ``data/wider_face``.
-        downloads: folder of the archives; ``root`` itself when ``None``.
-        unpack: ``False`` only checks.
+        root: Folder of the data set, ``data/wider_face``.
+        downloads: Folder of the archives; ``None`` means ``root`` itself.
+        unpack: Whether to unpack; otherwise the parts are only checked.
 
     Yields:
-        The finding of each part, in the order of :data:`PARTS`, as soon as it is known.
+        The state of each part as soon as it is known, in the order of
+        :data:`~facedet_mm.datasets.wider_parts.PARTS`.
 
     Raises:
-        FaceDetError: a folder is missing, an archive is damaged or holds unsafe names, the disk is full.
+        FaceDetError: A folder is missing, an archive is damaged or has unsafe names, or the disk is full.
     """
     root = Path(root)
     downloads = root if downloads is None else Path(downloads)
@@ -135,7 +65,7 @@ def prepare(
 
 
 def check(part: Part, root: Path) -> Finding:
-    """Whether a part is complete, and what is missing."""
+    """Returns whether a part is complete, and what is missing."""
     folder = root / part.folder
     if part.count:
         expected = _listed_images(part, root)
@@ -164,7 +94,7 @@ def _listed_images(part: Part, root: Path) -> set[str]:
 
 
 def _files(folder: Path) -> dict[str, int]:
-    """Files below ``folder``, at most one folder deep, with their sizes in bytes."""
+    """Returns the files below ``folder``, at most one folder deep, with their sizes in bytes."""
     files: dict[str, int] = {}
     for directory in (folder, *(path for path in folder.glob("*") if path.is_dir())):
         if directory.is_dir():
@@ -179,10 +109,10 @@ def _find_archive(part: Part, downloads: Path) -> Path | None:
 
 
 def unpack_part(part: Part, archive: Path, root: Path) -> None:
-    """Unpacks the wanted members of an archive; they appear only once all of them are unpacked and checked.
+    """Unpacks the wanted members of an archive; they appear only when all of them are unpacked and checked.
 
     Raises:
-        FaceDetError: the archive is damaged, holds unsafe names or none that are wanted, or the disk is full.
+        FaceDetError: The archive is damaged, has unsafe names or no wanted members, or the disk is full.
     """
     temporary = root / f".unpacking-{part.folder.replace('/', '-')}"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -198,7 +128,7 @@ def unpack_part(part: Part, archive: Path, root: Path) -> None:
         _move_into(temporary, root / part.folder, [name for _, name in members])
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise FaceDetError(
-            f"{archive} is no intact ZIP archive ({error}); download it again from {part.source}"
+            f"{archive} is not an intact ZIP archive ({error}); download it again from {part.source}"
         ) from error
     except OSError as error:
         raise FaceDetError(f"cannot unpack {archive} into {root / part.folder}: {error.strerror or error}") from error
@@ -216,7 +146,7 @@ def _wanted_members(part: Part, archive: Path, opened: zipfile.ZipFile) -> list[
         if match and not info.is_dir() and "__MACOSX" not in path.parts:
             wanted.append((info, match[1]))
     if not wanted:
-        raise FaceDetError(f"{archive} holds nothing of the {part.title}; is it another archive of the same name?")
+        raise FaceDetError(f"{archive} has none of the {part.title}; is it another archive with the same name?")
     return wanted
 
 

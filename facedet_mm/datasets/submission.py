@@ -1,6 +1,6 @@
-"""The WIDER FACE submission format: one text file an image, ``<event>/<image>.txt``.
+"""The WIDER FACE submission format: one text file per image, ``<event>/<image>.txt``.
 
-A file holds the image's name, the number of boxes, and a line ``x y w h score`` a box.
+A file has the image's name, the number of boxes, and one line ``x y w h score`` per box.
 """
 
 from __future__ import annotations
@@ -8,110 +8,31 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facedet_mm.datasets.predictions import Predictions, check_detections, image_key, refuse_duplicates
 from facedet_mm.errors import AnnotationError
-from facedet_mm.io.images import IMAGE_SUFFIXES
 from facedet_mm.system.files import write_text
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Detections of many images in flat columns.
-
-    Attributes:
-        names: M image keys ``event/image`` without suffix, see :func:`image_key`.
-        offsets: (M + 1,) int64; image ``i`` owns the rows ``offsets[i]:offsets[i + 1]``.
-        boxes: (N, 4) floating point, x1 y1 x2 y2 in pixels.
-        scores: (N,) floating point, any range, in any order.
-
-    Example:
-        >>> predictions = Predictions.from_images([("party/1.jpg", [[10, 10, 50, 60]], [0.9]), ("party/2.jpg", [], [])])
-        >>> [(name, len(scores)) for name, boxes, scores in predictions]
-        [('party/1', 1), ('party/2', 0)]
-    """
-
-    names: tuple[str, ...]
-    offsets: NDArray[np.int64]
-    boxes: NDArray[np.floating]
-    scores: NDArray[np.floating]
-
-    @classmethod
-    def from_images(cls, images: Iterable[tuple[str, ArrayLike, ArrayLike]]) -> Predictions:
-        """Joins ``(name, boxes (n, 4) x1 y1 x2 y2, scores (n,))`` of each image; names as :func:`image_key` takes.
-
-        Raises:
-            AnnotationError: an image comes twice, or a box or score is not a finite number.
-            ValueError: boxes and scores of an image have shapes that do not agree.
-        """
-        names: list[str] = []
-        boxes: list[NDArray[np.floating]] = [np.zeros((0, 4), np.float32)]
-        scores: list[NDArray[np.floating]] = [np.zeros(0, np.float32)]
-        for name, image_boxes, image_scores in images:
-            image_boxes, image_scores = _checked(name, image_boxes, image_scores)
-            names.append(image_key(name))
-            boxes.append(image_boxes)
-            scores.append(image_scores)
-        refuse_duplicates(names, names)
-        offsets = np.cumsum([len(part) for part in scores], dtype=np.int64)
-        return cls(tuple(names), offsets, np.concatenate(boxes), np.concatenate(scores))
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __iter__(self) -> Iterator[tuple[str, NDArray[np.floating], NDArray[np.floating]]]:
-        """Gives ``(name, boxes, scores)`` of each image."""
-        for i, name in enumerate(self.names):
-            rows = slice(self.offsets[i], self.offsets[i + 1])
-            yield name, self.boxes[rows], self.scores[rows]
-
-
-def image_key(path: str) -> str:
-    """The key ``event/image`` of an image or of its prediction file.
-
-    Takes the last folder and the file name, without ``.txt`` and without an image's suffix.
-
-    Example:
-        >>> image_key("WIDER_val/images/0--Parade/0_Parade_marchingband_1_465.jpg")
-        '0--Parade/0_Parade_marchingband_1_465'
-        >>> image_key("0--Parade/0_Parade_marchingband_1_465.jpg.txt")
-        '0--Parade/0_Parade_marchingband_1_465'
-    """
-    stem = "/".join(path.replace("\\", "/").split("/")[-2:])
-    if stem.lower().endswith(".txt"):
-        stem = stem[:-4]
-    root, dot, suffix = stem.rpartition(".")
-    return root if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else stem
-
-
-def refuse_duplicates(names: Sequence[str], sources: Sequence[str]) -> None:
-    """Raises :class:`AnnotationError` when a name comes twice, naming where both came from."""
-    first: dict[str, int] = {}
-    for i, name in enumerate(names):
-        if first.setdefault(name, i) != i:
-            raise AnnotationError(f"image {name} comes twice: {sources[first[name]]} and {sources[i]}")
 
 
 def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: ArrayLike, scores: ArrayLike) -> None:
     """Writes the detections of one image, atomically and in descending order of score.
 
-    Numbers are written in full, so that a file scores exactly what the arrays do.
+    Numbers are written in full, so that a file has exactly the average precision of the arrays.
 
     Args:
         path: ``<event>/<image>.txt`` below the submission's folder; missing folders are made.
-        image_name: first line of the file.
+        image_name: First line of the file.
         boxes: (N, 4) x1 y1 x2 y2 in pixels.
         scores: (N,).
 
     Raises:
-        AnnotationError: a box or score is not a finite number.
-        ValueError: shapes do not agree.
-        FaceDetError: the file can't be written.
+        AnnotationError: A box or score is not a finite number.
+        ValueError: The shapes do not agree.
+        FaceDetError: The file can't be written.
 
     Example:
         >>> import tempfile
@@ -123,7 +44,7 @@ def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: 
         10.0 10.0 40.0 50.0 0.9
         >>> folder.cleanup()
     """
-    boxes, scores = _checked(image_name, boxes, scores)
+    boxes, scores = check_detections(image_name, boxes, scores)
     order = np.argsort(-scores, kind="stable")
     rows = np.column_stack([boxes, scores])[order].astype(np.float64)
     rows[:, 2:4] -= rows[:, :2]
@@ -134,12 +55,12 @@ def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: 
 def read_predictions(folder: str | os.PathLike[str]) -> Predictions:
     """Reads a submission folder: every ``<event>/<image>.txt``; also ``<image>.jpg.txt``.
 
-    The image is known by the file's place and name; the name in the first line is not looked at, as in the
-    official tools. Boxes and scores come as float64. Hidden files and other suffixes are passed over.
+    The folder and the name of a file tell the image; the name in its first line is ignored, as in the official
+    tools. Boxes and scores are float64. Hidden files and files with other suffixes are ignored.
 
     Raises:
-        AnnotationError: no such folder, no prediction file in it, two files for one image, or a malformed
-            file; the message names file and line.
+        AnnotationError: The folder does not exist or has no prediction file, an image has two files, or a file is
+            malformed; the message names file and line.
 
     Example:
         >>> import tempfile
@@ -153,7 +74,7 @@ def read_predictions(folder: str | os.PathLike[str]) -> Predictions:
     files = list(_prediction_files(folder))
     names = [image_key(f"{event}/{name}") for event, name in files]
     refuse_duplicates(names, [str(folder / event / name) for event, name in files])
-    values = array("d")  # grows in place: the rows of all files exist once
+    values = array("d")  # grows in place, so that the rows are in memory only once
     offsets = [0]
     for file in files:
         table = _read_file(os.path.join(folder, *file))
@@ -188,7 +109,7 @@ def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
 
 
 def _read_file(path: str) -> NDArray[np.float64]:
-    """The (N, 5) rows x y w h score of one file."""
+    """Returns the (N, 5) rows x y w h score of a file."""
     try:
         with open(path, "rb") as stream:
             lines = stream.read().splitlines()
@@ -216,7 +137,7 @@ def _read_file(path: str) -> NDArray[np.float64]:
 
 
 def _line_error(path: str, lines: list[bytes]) -> AnnotationError:
-    """The error for the first box line that is not five finite numbers."""
+    """Returns the error for the first box line that is not five finite numbers."""
     problems = ((number, _problem(line)) for number, line in enumerate(lines[2:], start=3))
     number, problem = next((number, problem) for number, problem in problems if problem)
     return AnnotationError(f"{path}:{number}: {problem}")
@@ -238,21 +159,3 @@ def _problem(line: bytes) -> str:
 
 def _shown(text: bytes) -> str:
     return repr(text[:80].decode("utf-8", "replace"))
-
-
-def _checked(name: str, boxes: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    scores = _as_float(scores)
-    boxes = _as_float(boxes)
-    if boxes.size == 0 and scores.size == 0:
-        boxes = boxes.reshape(0, 4)
-    if scores.ndim != 1 or boxes.shape != (len(scores), 4):
-        raise ValueError(f"{name}: boxes must be (N, 4) and scores (N,), not {boxes.shape} and {scores.shape}")
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        row = int(np.argmin(np.isfinite(boxes).all(1) & np.isfinite(scores)))
-        raise AnnotationError(f"{name}: detection {row} is not finite: {boxes[row].tolist()}, score {scores[row]}")
-    return boxes, scores
-
-
-def _as_float(values: ArrayLike) -> NDArray[np.floating]:
-    array = np.asarray(values)
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)

@@ -1,6 +1,6 @@
-"""What stands behind an average precision: which faces are missed, which detections are false alarms.
+"""Shows which faces are missed and which detections are false alarms.
 
-Detections and faces are matched as :mod:`facedet_mm.evaluation.wider_face` does, at every score at once.
+Detections and faces are matched as in :mod:`facedet_mm.evaluation.wider_face`, at every score at once.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.datasets.ground_truth import GroundTruth
-from facedet_mm.datasets.submission import Predictions
+from facedet_mm.datasets.predictions import Predictions
 from facedet_mm.evaluation.wider_face import best_faces, images_with_faces
 
 __all__ = ["LEFT_OUT", "NO_FACE", "Matches", "OperatingPoint", "false_alarms", "match_detections", "recall_by_group"]
 
 NO_FACE = -1
-"""In :attr:`Matches.faces`: the detection overlaps no face enough, it is a false alarm."""
+"""Value in :attr:`Matches.faces` of a false alarm: a detection that does not overlap any face enough."""
 LEFT_OUT = -2
-"""In :attr:`Matches.faces`: the image is not in the ground truth or has no faces there, so the detection counts
-nowhere."""
+"""Value in :attr:`Matches.faces` of a detection that does not count, because its image is not in the ground truth or
+has no faces there."""
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Who belongs to whom.
+    """Matches of N detections to F ground-truth faces.
 
     Attributes:
-        faces: (N,) int64, of each detection its face as a row of ``GroundTruth.boxes``, or :data:`NO_FACE` or
+        faces: (N,) int64, the row of each detection's face in ``GroundTruth.boxes``, or :data:`NO_FACE` or
             :data:`LEFT_OUT`.
-        found_scores: (F,) float64, of each face the best score of its detections; −inf where it has none.
-        predicted: (F,) bool, faces on images that the predictions know.
+        found_scores: (F,) float64, the best score of each face's detections; −inf for a face without any.
+        predicted: (F,) bool, whether there are predictions for the image of each face.
 
     Example:
         >>> predictions = Predictions.from_images([("party/1.jpg", [[10, 10, 50, 60], [0, 0, 5, 5]], [0.9, 0.8])])
@@ -48,10 +48,10 @@ class Matches:
     predicted: NDArray[np.bool_]
 
     def missed(self, ground_truth: GroundTruth, score_thr: float) -> NDArray[np.intp]:
-        """Faces that count in a setting and that no detection with at least ``score_thr`` finds, worst first.
+        """Returns the rows of faces that count in a setting and are not found with ``score_thr`` or more, worst first.
 
-        A miss is the worse the more settings count the face (easy faces count in all) and, among those, the taller
-        it is. Images without predictions are passed over.
+        A miss is worse if more settings count the face (easy faces count in all) and, among equals, if the face is
+        taller. Images without predictions are left out.
         """
         settings = np.sum([*ground_truth.settings.values(), np.zeros(len(self.found_scores), np.intp)], axis=0)
         heights = ground_truth.boxes[:, 3] - ground_truth.boxes[:, 1]
@@ -62,13 +62,13 @@ class Matches:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a detector does at one score.
+    """Results of a detector at one score threshold.
 
     Attributes:
-        recall: share of the faces that count which are found; NaN when none counts.
-        precision: share of the detections that find such a face first; NaN when there is no detection.
-        false_alarms: detections that overlap no face enough.
-        duplicates: further detections of faces that count.
+        recall: Fraction of the faces that count which are found; NaN when no face counts.
+        precision: Fraction of the detections that are the first of such a face; NaN when there are no detections.
+        false_alarms: Number of detections that do not overlap any face enough.
+        duplicates: Number of repeated detections of faces that count.
 
     Example:
         >>> predictions = Predictions.from_images([("party/1.jpg", [[10, 10, 50, 60], [0, 0, 5, 5]], [0.9, 0.8])])
@@ -87,7 +87,7 @@ class OperatingPoint:
     def at(
         cls, score_thr: float, predictions: Predictions, matches: Matches, counted: NDArray[np.bool_]
     ) -> OperatingPoint:
-        """The point of the detections with at least ``score_thr`` for the faces ``counted``, (F,) bool."""
+        """Returns the results of the detections with at least ``score_thr`` for the faces ``counted``, (F,) bool."""
         faces = matches.faces[predictions.scores >= score_thr]
         alarms = int((faces == NO_FACE).sum())
         hits = int(counted[faces[faces >= 0]].sum())
@@ -102,12 +102,12 @@ class OperatingPoint:
 
 
 def match_detections(predictions: Predictions, ground_truth: GroundTruth, iou_thr: float = 0.5) -> Matches:
-    """Gives each detection its best-overlapping face, if it reaches ``iou_thr``, whether or not the face counts.
+    """Matches each detection to the face that it overlaps best, whether or not the face counts.
 
     Args:
-        predictions: detections in any order; images are matched by name, those that are absent have none.
-        ground_truth: the faces.
-        iou_thr: least IoU of a match, in (0, 1].
+        predictions: Detections in any order; images are matched by name, absent images have no detections.
+        ground_truth: The faces.
+        iou_thr: Smallest IoU of a match, in (0, 1].
 
     Example:
         >>> predictions = Predictions.from_images([("party/1.jpg", [[10, 10, 50, 60]], [0.9])])
@@ -117,11 +117,11 @@ def match_detections(predictions: Predictions, ground_truth: GroundTruth, iou_th
     faces = np.full(len(predictions.scores), LEFT_OUT, np.int64)
     predicted = np.zeros(len(ground_truth.boxes), bool)
     place = {name: i for i, name in enumerate(predictions.names)}
-    for rows, of_image in images_with_faces(predictions, ground_truth, place):
-        predicted[of_image] = True
-        hitting, best = best_faces(predictions.boxes[rows], ground_truth.boxes[of_image], iou_thr)
+    for rows, image_faces in images_with_faces(predictions, ground_truth, place):
+        predicted[image_faces] = True
+        hitting, best = best_faces(predictions.boxes[rows], ground_truth.boxes[image_faces], iou_thr)
         faces[rows] = NO_FACE
-        faces[rows.start + hitting] = of_image.start + best
+        faces[rows.start + hitting] = image_faces.start + best
     found_scores = np.full(len(ground_truth.boxes), -np.inf)
     hits = np.flatnonzero(faces >= 0)
     np.maximum.at(found_scores, faces[hits], predictions.scores[hits].astype(np.float64))
@@ -129,7 +129,7 @@ def match_detections(predictions: Predictions, ground_truth: GroundTruth, iou_th
 
 
 def false_alarms(predictions: Predictions, matches: Matches) -> NDArray[np.intp]:
-    """Detections that overlap no face enough, the most confident first; second detections of a face are none.
+    """Returns the rows of detections that do not overlap any face enough, the most confident first.
 
     Example:
         >>> predictions = Predictions.from_images([("party/1.jpg", [[0, 0, 5, 5], [0, 9, 5, 15]], [0.3, 0.8])])
@@ -144,17 +144,17 @@ def false_alarms(predictions: Predictions, matches: Matches) -> NDArray[np.intp]
 def recall_by_group(
     groups: NDArray[np.integer], counted: NDArray[np.bool_], found_scores: NDArray[np.float64], score_thr: float, n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Faces that count, those found with at least ``score_thr`` and those found at any score, of ``n`` groups.
+    """Counts the faces of each group, those found with at least ``score_thr`` and those found at any score.
 
     Args:
         groups: (F,) group of each face, 0 to n − 1.
         counted: (F,) bool, the faces that count.
-        found_scores: (F,), see :class:`Matches`.
-        score_thr: least score.
-        n: number of groups.
+        found_scores: (F,) float64, see :class:`Matches`.
+        score_thr: Smallest score.
+        n: Number of groups.
 
     Returns:
-        Three (n,) int64.
+        Three counts, (n,) int64 each.
 
     Example:
         >>> counts = recall_by_group(np.array([0, 1, 1]), np.ones(3, bool), np.array([0.9, 0.2, -np.inf]), 0.5, 2)

@@ -1,20 +1,20 @@
 """The WIDER FACE protocol: average precision on the easy, medium and hard faces, in one pass.
 
 Yang et al., "WIDER FACE: A Face Detection Benchmark" (CVPR 2016), and its ``eval_tools``. Where copies of the
-protocol in circulation disagree, this is what is computed here:
+protocol in circulation disagree, these rules apply here:
 
-* Scores are mapped to [0, 1] by the smallest and largest score over all images of the ground truth, also where
-  scores are negative or above 1; if all are equal they become 1. (The common Python port starts its minimum at 1
-  and its maximum at 0, the MATLAB code its maximum at 0; on scores in [0, 1] all agree.)
-* Detections count in descending score, whatever their order in the file. The MATLAB code sorts, the port trusts
-  the file.
-* IoU counts pixels (a side is x2 − x1 + 1) in floating point. Of equal IoUs the first face wins. (The first
-  release of the MATLAB code computed it in integers, so that any IoU above one half was as good as the best.)
-* A detection belongs to its best-overlapping face alone; when that one is taken it is a false positive, though it
-  may overlap another face enough.
-* Detections on images without any annotated face are left out; on images whose faces all fall outside the
-  setting they are false positives unless they hit such a face.
-* At the 1,000 thresholds 1 − t/1000 the counts of all images are added up; AP is the area under the precision
+* Scores are mapped to [0, 1] by the smallest and largest score over all images of the ground truth, even if scores
+  are negative or above 1; if all are equal, they become 1. (The common Python port starts its minimum at 1 and its
+  maximum at 0, the MATLAB code its maximum at 0; on scores in [0, 1] all agree.)
+* Detections count in descending order of score, whatever their order in the file. The MATLAB code sorts them, the
+  port does not.
+* IoU counts pixels (a side is x2 − x1 + 1) in floating point. The first of several faces with equal IoU wins. (The
+  first release of the MATLAB code computed it in integers, so that any IoU above one half was as good as the best.)
+* A detection can match only the face that it overlaps best; when that face is taken, the detection is a false
+  positive, even if it overlaps another face enough.
+* Detections on images without annotated faces are left out. On images whose faces are all outside the setting, they
+  are false positives unless they match such a face.
+* The counts of all images are added up at the 1,000 thresholds 1 − t/1000; AP is the area under the precision
   envelope. A threshold without valid detections has precision 0.
 """
 
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.datasets.ground_truth import GroundTruth
-from facedet_mm.datasets.submission import Predictions
+from facedet_mm.datasets.predictions import Predictions
 from facedet_mm.errors import AnnotationError
 
 NUM_THRESHOLDS = 1000
@@ -36,20 +36,20 @@ SIZE_EDGES = (0, 10, 30, 50, 100, 300)
 """Lower edges, in pixels of height, of the buckets of :class:`SettingResult`; the last one is open."""
 
 _THRESHOLDS = 1 - np.arange(1, NUM_THRESHOLDS + 1) / NUM_THRESHOLDS
-_TINY = np.finfo(np.float64).tiny  # least area, so that a union is never 0
+_TINY = np.finfo(np.float64).tiny  # smallest area, so that a union is never 0
 _PAIRS_AT_ONCE = 1 << 16  # detection × face pairs, so that a matrix stays in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
 class SettingResult:
-    """How one setting was met.
+    """The result in one setting.
 
     Attributes:
-        ap: average precision, a fraction; NaN when no face counts.
+        ap: Average precision as a fraction; NaN when no face counts.
         precision: (1000,) float64, at descending thresholds of the normalized score.
-        recall: (1000,) float64.
-        faces: (6,) int64, faces that count, by height in the buckets of :data:`SIZE_EDGES`.
-        missed: (6,) int64, those of them that no detection finds at any score.
+        recall: (1000,) float64, at the same thresholds.
+        faces: (6,) int64, number of faces that count, by height in the buckets of :data:`SIZE_EDGES`.
+        missed: (6,) int64, number of those that no detection finds at any score.
     """
 
     ap: float
@@ -64,9 +64,9 @@ class WiderFaceResult:
     """The outcome of :func:`evaluate`.
 
     Attributes:
-        settings: setting → its result, in the order of the ground truth (easy, medium, hard).
-        missing: images without predictions (empty unless ``allow_missing``).
-        surplus: images with predictions that are not in the ground truth; they play no part.
+        settings: Setting → its result, in the order of the ground truth (easy, medium, hard).
+        missing: Images without predictions (empty unless ``allow_missing``).
+        surplus: Images with predictions that are not in the ground truth; they are ignored.
     """
 
     settings: dict[str, SettingResult]
@@ -82,16 +82,16 @@ class WiderFaceResult:
 def evaluate(
     predictions: Predictions, ground_truth: GroundTruth, iou_thr: float = 0.5, allow_missing: bool = False
 ) -> WiderFaceResult:
-    """Scores predictions by the WIDER FACE protocol; see the module's text for its details.
+    """Scores predictions by the WIDER FACE protocol, whose details are in the text of this module.
 
     Args:
-        predictions: detections in any order; images are matched by name.
-        ground_truth: faces and settings.
-        iou_thr: least IoU of a match, in (0, 1].
-        allow_missing: images without predictions count as images without detections.
+        predictions: Detections in any order; images are matched by name.
+        ground_truth: Faces and settings.
+        iou_thr: Smallest IoU of a match, in (0, 1].
+        allow_missing: Whether images without predictions count as images without detections.
 
     Raises:
-        AnnotationError: an image of the ground truth has no predictions and ``allow_missing`` is not set, or a
+        AnnotationError: An image of the ground truth has no predictions and ``allow_missing`` is not set, or a
             score is not finite.
         ValueError: ``iou_thr`` is outside (0, 1].
 
@@ -129,7 +129,7 @@ def _missing_message(missing: tuple[str, ...], total: int) -> str:
 
 
 def _levels(scores: NDArray[np.floating], used: NDArray[np.bool_]) -> NDArray[np.int16]:
-    """(N,) index of the first threshold that each normalized score reaches."""
+    """Returns (N,) int16, the index of the first threshold that each normalized score reaches."""
     levels = np.zeros(len(scores), np.int16)
     if not used.any():
         return levels
@@ -153,14 +153,14 @@ def _match(
     levels: NDArray[np.int16],
     iou_thr: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int16]]:
-    """Detections on images with faces, counted by level; and of those that hit a face, the face and the level."""
+    """Counts the detections on images with faces by level; returns also the face and level of those that hit one."""
     detections = np.zeros(NUM_THRESHOLDS + 1, np.int64)
     faces: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     face_levels: list[NDArray[np.int16]] = [np.zeros(0, np.int16)]
-    for rows, of_image in images_with_faces(predictions, ground_truth, place):
-        hitting, best = best_faces(predictions.boxes[rows], ground_truth.boxes[of_image], iou_thr)
+    for rows, image_faces in images_with_faces(predictions, ground_truth, place):
+        hitting, best = best_faces(predictions.boxes[rows], ground_truth.boxes[image_faces], iou_thr)
         detections += np.bincount(levels[rows], minlength=NUM_THRESHOLDS + 1)
-        faces.append(best + of_image.start)
+        faces.append(best + image_faces.start)
         face_levels.append(levels[rows][hitting])
     return detections, np.concatenate(faces), np.concatenate(face_levels)
 
@@ -168,12 +168,12 @@ def _match(
 def images_with_faces(
     predictions: Predictions, ground_truth: GroundTruth, place: Mapping[str, int]
 ) -> Iterator[tuple[slice, slice]]:
-    """For each image that has predictions and faces, which rows of each are its own.
+    """Yields the rows of the detections and of the faces of each image that has predictions and faces.
 
     Args:
-        predictions: detections in any order.
-        ground_truth: the faces.
-        place: the index of each image of ``predictions`` by name.
+        predictions: Detections in any order.
+        ground_truth: The faces.
+        place: Image name → index in ``predictions``.
     """
     face_offsets = ground_truth.offsets.tolist()
     offsets = predictions.offsets.tolist()
@@ -187,7 +187,7 @@ def images_with_faces(
 def best_faces(
     boxes: NDArray[np.floating], faces: NDArray[np.float64], iou_thr: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of ``boxes`` whose best IoU with a face reaches ``iou_thr``, and that face."""
+    """Returns the rows of ``boxes`` whose best IoU with a face reaches ``iou_thr``, and the rows of those faces."""
     step = max(1, _PAIRS_AT_ONCE // len(faces))
     hitting = []
     best = []
@@ -264,6 +264,6 @@ def _score_setting(
 
 
 def _average_precision(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> float:
-    """Area under the precision envelope over rising recall."""
+    """Returns the area under the precision envelope over rising recall."""
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(recall, prepend=0) * envelope))

@@ -1,4 +1,4 @@
-"""One page about one or several runs: what was learnt, what is found, what is missed.
+"""The report page, plots and training logs. Imports rooms up to benchmark; cli, tools and the plugin may import it.
 
 Nothing is imported here; the command line starts at :mod:`facedet_mm.report.page`.
 """

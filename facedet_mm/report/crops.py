@@ -1,4 +1,4 @@
-"""The worst misses and the most confident false alarms, cut out of their images."""
+"""Crops around misses and false alarms."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ __all__ = ["Crop", "ImageFolder"]
 Box = tuple[float, float, float, float]
 
 _CONTEXT = 3.0
-"""Side of a crop, in longer sides of the box; less, down to the next one, where the image is too small."""
-_LEAST_CONTEXT = 1.2
-_LEAST_SIDE = 64
-_MOST_PIXELS = 192
+"""Side of a crop as a multiple of the longer side of the box, if the image is large enough."""
+_MIN_CONTEXT = 1.2
+"""Smallest multiple, in a small image."""
+_MIN_SIDE = 64
+_MAX_PIXELS = 192
 _QUALITY = 80
 
 
@@ -31,8 +32,8 @@ class Crop:
     """A square piece of an image.
 
     Attributes:
-        window: x1 y1 x2 y2 in pixels of the image; what lies outside of the image is black.
-        jpeg: the pixels, at most 192 a side.
+        window: x1 y1 x2 y2 in pixels of the image; pixels outside of the image are black.
+        jpeg: JPEG file of the pixels, at most 192 per side.
 
     Example:
         >>> Crop((0, 0, 8, 8), b"x").uri
@@ -44,18 +45,18 @@ class Crop:
 
     @property
     def uri(self) -> str:
-        """The pixels as a data URI."""
+        """The JPEG file as a data URI."""
         return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode("ascii")
 
 
 class ImageFolder:
-    """A folder of images by their keys ``event/image``.
+    """A folder of images that are found by their keys ``event/image``.
 
     Attributes:
-        folder: holds ``<event>/<image>.jpg``, or a folder ``images`` that does.
+        folder: Folder with ``<event>/<image>.jpg``.
 
     Raises:
-        ImageError: there is no such folder.
+        ImageError: There is no such folder.
 
     Example:
         >>> import tempfile
@@ -70,7 +71,7 @@ class ImageFolder:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise ImageError(f"{self.folder} is not a folder; give the one that holds <event>/<image>.jpg")
+            raise ImageError(f"{self.folder} is not a folder; give the one with <event>/<image>.jpg")
         if (self.folder / "images").is_dir():
             self.folder = self.folder / "images"
 
@@ -80,10 +81,10 @@ class ImageFolder:
         return next((file for file in files if file.is_file()), None)
 
     def cut(self, wanted: dict[str, list[Box]]) -> dict[str, list[Crop]]:
-        """A crop around each box; images that are missing or damaged are left out.
+        """Returns a crop around each box; images that are missing or damaged are left out.
 
         Args:
-            wanted: key → boxes x1 y1 x2 y2 in pixels of that image.
+            wanted: Key → boxes x1 y1 x2 y2 in pixels of that image.
         """
         crops = {}
         for key, boxes in wanted.items():
@@ -98,7 +99,7 @@ class ImageFolder:
 
 
 def overlapping(boxes: NDArray[np.floating], window: Box) -> NDArray[np.intp]:
-    """Rows of the boxes (N, 4) that reach into a window.
+    """Returns the rows of the boxes (N, 4) that reach into a window.
 
     Example:
         >>> overlapping(np.array([[0, 0, 9, 9], [20, 0, 30, 9]]), (5, 5, 15, 15)).tolist()
@@ -114,11 +115,11 @@ def _cut(image: NDArray[np.uint8], box: Box) -> Crop:
     farthest = 2 * max(height, width)
     x1, y1, x2, y2 = np.clip(box, -farthest, farthest).tolist()
     longest = max(x2 - x1, y2 - y1)
-    side = max(round(max(min(_CONTEXT * longest, height, width), _LEAST_CONTEXT * longest, _LEAST_SIDE)), 1)
+    side = max(round(max(min(_CONTEXT * longest, height, width), _MIN_CONTEXT * longest, _MIN_SIDE)), 1)
     left, top = _start(x1, x2, side, width), _start(y1, y2, side, height)
     rows, columns = (slice(max(start, 0), max(start + side, 0)) for start in (top, left))
     inside = image[rows, columns]
-    pixels = min(side, _MOST_PIXELS)
+    pixels = min(side, _MAX_PIXELS)
     shown = np.zeros((pixels, pixels, 3), np.uint8)
     if inside.size:
         margins = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
@@ -129,7 +130,7 @@ def _cut(image: NDArray[np.uint8], box: Box) -> Crop:
 
 
 def _start(low: float, high: float, side: int, end: int) -> int:
-    """Where a window around the middle begins; moved into the image as far as the box stays inside."""
+    """Returns where a window around the middle begins; it is moved into the image as far as the box stays inside."""
     start = (low + high - side) / 2
     moved = min(max(start, 0.0), max(end - side, 0.0)) if side <= end else (end - side) / 2
     return round(min(max(moved, high - side), low))

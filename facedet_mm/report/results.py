@@ -1,4 +1,4 @@
-"""All the figures that the page shows."""
+"""The results that the page shows."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from facedet_mm.report.shots import Scene, Shot
 __all__ = ["Grouping", "Options", "Report", "Scored", "groupings", "score_run"]
 
 COUNTED = "hard"
-"""The setting that counts the most faces; recall and precision at one score are of its faces."""
+"""The setting that counts the most faces; recall and precision at one score are measured on its faces."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the page is made with.
+    """Options of the page.
 
     Attributes:
-        score_thr: score at which misses, recall and false alarms are looked at.
-        allow_missing: whether images without predictions count as without detections.
-        shots: most misses and most false alarms of a run.
+        score_thr: Score threshold for misses, recall and false alarms.
+        allow_missing: Whether images without predictions count as images without detections.
+        shots: Largest number of misses, and of false alarms, per run.
 
     Example:
         >>> Options().score_thr
@@ -45,15 +45,15 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The outcome of one run's predictions.
+    """The results of one run's predictions.
 
     Attributes:
         wider: AP and precision-recall curves.
-        point: what happens at the score of the options.
-        found_scores: (F,) best score that finds each face, −inf without.
-        images: how many images of the ground truth were predicted.
-        misses: the worst.
-        alarms: the most confident.
+        point: Results at the score threshold of the options.
+        found_scores: (F,) float64, best score that finds each face; −inf for a face that is not found.
+        images: Number of images of the ground truth that have predictions.
+        misses: The worst misses.
+        alarms: The most confident false alarms.
 
     Example:
         >>> list(Scored.__dataclass_fields__)
@@ -70,14 +70,14 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """All that a page shows.
+    """Everything that the page shows.
 
     Attributes:
-        runs: the runs, each with its color by its place.
-        scored: of each run the outcome of its predictions; ``None`` without.
-        faces: the annotation; ``None`` without.
-        images: where crops come from; ``None`` without.
-        options: what it is made with.
+        runs: The runs.
+        scored: Results of each run's predictions; ``None`` for a run without.
+        faces: The annotation; ``None`` without one.
+        images: Folder of the images for the crops; ``None`` without one.
+        options: Options of the page.
 
     Example:
         >>> from pathlib import Path
@@ -93,31 +93,31 @@ class Report:
 
     @classmethod
     def of(cls, runs: list[Run], faces: AnnotatedFaces | None, images: ImageFolder | None, options: Options) -> Report:
-        """Scores the predictions of ``runs``; without ``faces`` none.
+        """Scores the predictions of ``runs``, if there are ``faces``.
 
         Raises:
-            AnnotationError: predictions can't be read or do not fit the annotation.
+            AnnotationError: Predictions can't be read or do not fit the annotation.
         """
         scored = [None if faces is None else score_run(run, faces, images, options) for run in runs]
         return cls(runs, scored, faces, images, options)
 
     def logs(self) -> list[tuple[int, str, RunLog]]:
-        """Number, name and log of the runs whose log has lines."""
+        """Returns the number, name and log of the runs whose log has rows."""
         return [(i, run.name, run.log) for i, run in enumerate(self.runs) if run.log and (run.log.train or run.log.val)]
 
     def outcomes(self) -> list[tuple[int, str, Scored]]:
-        """Number, name and outcome of the runs with predictions."""
+        """Returns the number, name and results of the runs with predictions."""
         pairs = zip(self.runs, self.scored, strict=True)
         return [(i, run.name, scored) for i, (run, scored) in enumerate(pairs) if scored is not None]
 
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """A way to split the faces.
+    """A way to divide the faces into groups.
 
     Attributes:
-        title: what by.
-        labels: of the groups.
+        title: The property that divides them.
+        labels: Name of each group.
         groups: (F,) int64, the group of each face.
 
     Example:
@@ -132,7 +132,7 @@ class Grouping:
     def recall(
         self, faces: AnnotatedFaces, scored: Scored, score_thr: float
     ) -> tuple[list[int], list[float], list[float]]:
-        """Of each group the faces that count, and the shares found with at least ``score_thr`` and at any score."""
+        """Returns the faces that count per group, and their fractions found at ``score_thr`` and at any score."""
         counted = faces.ground_truth.settings[COUNTED]
         total, found, ever = recall_by_group(self.groups, counted, scored.found_scores, score_thr, len(self.labels))
         with np.errstate(invalid="ignore"):
@@ -140,7 +140,7 @@ class Grouping:
 
 
 def groupings(faces: AnnotatedFaces) -> list[Grouping]:
-    """By height, and by each attribute that the annotation has.
+    """Returns the groupings by height and by each attribute that the annotation has.
 
     Example:
         >>> from facedet_mm.datasets import GroundTruth
@@ -156,10 +156,10 @@ def groupings(faces: AnnotatedFaces) -> list[Grouping]:
 
 
 def score_run(run: Run, faces: AnnotatedFaces, images: ImageFolder | None, options: Options) -> Scored | None:
-    """Evaluates a run's predictions and looks for what went wrong; ``None`` without predictions.
+    """Evaluates a run's predictions and finds its misses and false alarms; returns ``None`` without predictions.
 
     Raises:
-        AnnotationError: the predictions can't be read, or images lack and ``allow_missing`` is not set.
+        AnnotationError: The predictions can't be read, or images are missing and ``allow_missing`` is not set.
 
     Example:
         >>> from pathlib import Path

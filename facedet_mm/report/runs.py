@@ -1,4 +1,4 @@
-"""What a run has left in its folder: the log of the training, predictions, times."""
+"""Finds the training log, the predictions and the times in the folders of runs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from facedet_mm.report.logs import SCALARS, RunLog, find_logs, join_logs, read_r
 __all__ = ["Run", "find_runs"]
 
 PREDICTIONS = "predictions"
-"""Folder of a run in which predictions are looked for."""
+"""Subfolder of a run with its predictions."""
 BENCH = "bench.json"
-"""File of a run in which the times of ``facedet bench --json`` are looked for."""
+"""File of a run with the times that ``facedet bench --json`` writes."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it was found.
+    """A run and what its folder has.
 
     Attributes:
-        name: shortest end of the path that no other run has.
-        path: what the user gave.
-        log: its scalars; ``None`` without any.
-        predictions: its submission folder; ``None`` without one.
-        bench: rows of ``facedet bench --json``.
+        name: Shortest end of the path that no other run has.
+        path: Path that the user gave.
+        log: Training log; ``None`` without one.
+        predictions: Submission folder; ``None`` without one.
+        bench: Rows of ``facedet bench --json``.
 
     Example:
         >>> Run("first", Path("work_dirs/first"), RunLog(), None, []).name
@@ -44,16 +44,17 @@ class Run:
 
 
 def find_runs(paths: Sequence[str | os.PathLike[str]], predictions: Sequence[str | os.PathLike[str]] = ()) -> list[Run]:
-    """Looks into the folders of runs.
+    """Finds the logs, predictions and times of runs.
 
     Args:
-        paths: of each run its work directory (whose logs ``*/vis_data/scalars.json`` are joined), the folder of one
-            of its logs, a log file, or a submission folder.
-        predictions: submission folders of the runs, in their order; ``-`` for a run without. By default the folder
-            ``predictions`` of a run or the run itself, if it is a submission folder.
+        paths: Work directory of each run (its logs ``*/vis_data/scalars.json`` are joined), the folder of one of its
+            logs, a log file, or a submission folder.
+        predictions: Submission folder of each run, in the same order; ``-`` for a run without. By default, the
+            subfolder ``predictions`` of a run, or the run itself if it is a submission folder.
 
     Raises:
-        AnnotationError: no such folder, nothing in it, a broken log, or not a folder of predictions for each run.
+        AnnotationError: A folder does not exist or holds neither a log nor predictions, a log is broken, or the numbers
+            of runs and of submission folders differ.
 
     Example:
         >>> import tempfile
@@ -91,7 +92,7 @@ def _find_run(name: str, path: Path, predictions: Path | None) -> Run:
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
-    """The last part of each path, or as many as tell it from the others; equal paths get numbers."""
+    """Returns the last parts of each path that tell it from the others; equal paths get numbers."""
     parts = [path.resolve().parts for path in paths]
     names = []
     for own in parts:
@@ -113,5 +114,5 @@ def _read_bench(path: Path) -> list[dict[str, Any]]:
         for row in rows:
             float(row["median_ms"]), float(row["p95_ms"]), row["size"], row["batch"], row["threads"]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise AnnotationError(f"{path}: not what facedet bench --json writes ({error!r})") from error
+        raise AnnotationError(f"{path}: not a file that facedet bench --json writes ({error!r})") from error
     return list(rows)

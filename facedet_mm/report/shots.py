@@ -1,4 +1,4 @@
-"""Misses and false alarms, with what lies around them."""
+"""Misses and false alarms, with the boxes around them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ from facedet_mm.report.crops import Box, Crop, ImageFolder, overlapping
 __all__ = ["Mark", "Scene", "Shot"]
 
 _MARKS = 12
-"""Most boxes drawn around a miss or a false alarm."""
+"""Largest number of boxes drawn around a miss or a false alarm."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A box to draw: its kind (``missed``, ``alarm``, ``face`` or ``detection``) and what it is, in words.
+    """A box to draw.
+
+    Attributes:
+        kind: ``missed``, ``alarm``, ``face`` or ``detection``.
+        box: x1 y1 x2 y2 in pixels of the image.
+        text: Meaning of the box in words.
 
     Example:
         >>> Mark("face", (0, 0, 9, 9), "annotated face").kind
@@ -38,12 +43,12 @@ class Shot:
     """A miss or a false alarm.
 
     Attributes:
-        key: its image, ``event/image``.
-        mark: its box.
-        text: what is known of it.
-        face: row of the missed face in the ground truth; ``None`` for a false alarm.
-        crop: its pixels; ``None`` without the image.
-        around: boxes in its crop.
+        key: Key of the image, ``event/image``.
+        mark: The box.
+        text: Its score, size and attributes in words.
+        face: Row of the missed face in the ground truth; ``None`` for a false alarm.
+        crop: The pixels around it; ``None`` without the image.
+        around: Other boxes in the crop.
 
     Example:
         >>> Shot("party/1", Mark("alarm", (0, 0, 9, 9), "false alarm"), "score 0.9").crop is None
@@ -59,13 +64,13 @@ class Shot:
 
 
 class Scene:
-    """Faces and detections, image by image.
+    """The faces and detections of all images.
 
     Args:
-        faces: what there is to find.
-        predictions: what was found.
-        matches: who belongs to whom.
-        score_thr: least score of the detections that count as a find.
+        faces: The annotated faces.
+        predictions: The detections.
+        matches: Matches of the detections to the faces.
+        score_thr: Smallest score of a detection that finds a face.
 
     Example:
         >>> from facedet_mm.datasets import GroundTruth
@@ -84,13 +89,13 @@ class Scene:
         self._truth_images = {name: i for i, name in enumerate(self._truth.names)}
 
     def misses(self, limit: int, images: ImageFolder | None) -> list[Shot]:
-        """The worst misses, see :meth:`~facedet_mm.evaluation.analysis.Matches.missed`; crops from ``images``."""
+        """Returns the worst misses (:meth:`~facedet_mm.evaluation.analysis.Matches.missed`) and their crops."""
         rows = self._matches.missed(self._truth, self._score_thr)[:limit].tolist()
         owners = _owners(self._truth.offsets, rows)
         return self._with_crops([self._miss(*pair) for pair in zip(rows, owners, strict=True)], images)
 
     def alarms(self, limit: int, images: ImageFolder | None) -> list[Shot]:
-        """The most confident false alarms at any score."""
+        """Returns the most confident false alarms at any score, with crops of ``images``."""
         rows = false_alarms(self._predictions, self._matches)[:limit].tolist()
         owners = _owners(self._predictions.offsets, rows)
         return self._with_crops([self._alarm(*pair) for pair in zip(rows, owners, strict=True)], images)
@@ -137,7 +142,7 @@ class Scene:
 
 
 def _owners(offsets: NDArray[np.int64], rows: list[int]) -> list[int]:
-    """The image of each row."""
+    """Returns the image of each row."""
     owners: list[int] = (np.searchsorted(offsets, rows, side="right") - 1).tolist()
     return owners
 

@@ -1,4 +1,4 @@
-"""Scores of tracks: HOTA, MOTA and IDF1, computed by TrackEval (https://github.com/JonathonLuiten/TrackEval)."""
+"""Scores tracks by HOTA, MOTA and IDF1 with TrackEval (https://github.com/JonathonLuiten/TrackEval)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _MOST_FRAMES = 10_000_000
 
 @dataclass(frozen=True)
 class TrackScores:
-    """The measures of one video, or of several together.
+    """The scores of one video, or of several together.
 
     Attributes:
-        hota: higher order tracking accuracy, the mean over its thresholds, in [0, 1].
-        mota: multi-object tracking accuracy, at most 1.
+        hota: Higher order tracking accuracy, the mean over its thresholds, in [0, 1].
+        mota: Multi-object tracking accuracy, at most 1.
         idf1: F1 score of the identities, in [0, 1].
-        switches: how often a person's id changed.
-        tracks: ids in the results.
+        switches: Number of times that the track ID of a person changed.
+        tracks: Number of track IDs in the results.
 
     Example:
         >>> TrackScores(0.6, 0.7, 0.8, switches=3, tracks=12).hota
@@ -44,18 +44,18 @@ class TrackScores:
 
 
 def score_tracks(results: str | os.PathLike[str], ground_truth: str | os.PathLike[str]) -> dict[str, TrackScores]:
-    """Scores MOTChallenge files against ground truth of the same names.
+    """Scores MOTChallenge files against ground-truth files with the same names.
 
     Args:
-        results: a ``.txt`` file of lines ``frame,id,left,top,width,height,score,…``, or a folder of them.
-        ground_truth: a file of lines ``frame,id,left,top,width,height,mark,class,visibility``, or a folder of them; as
-            in MOTChallenge, those of class 1 and mark 1 count.
+        results: Text file with lines ``frame,id,left,top,width,height,score,…``, or a folder of such files.
+        ground_truth: Text file with lines ``frame,id,left,top,width,height,mark,class,visibility``, or a folder of
+            such files; as in MOTChallenge, lines with class 1 and mark 1 count.
 
     Returns:
-        Name of the video → scores, and ``'all'`` of them together.
+        Name of the video → scores, and ``'all'`` → the scores of all videos together.
 
     Raises:
-        AnnotationError: a file is missing, or no such file.
+        AnnotationError: A file is missing or malformed.
         MissingDependencyError: TrackEval is not installed.
 
     Example:
@@ -96,7 +96,7 @@ def _frame(path: Path, number: int, line: str) -> int:
     try:
         values = [float(value) for value in line.split(",")]
         if len(values) < 7 or not all(map(math.isfinite, values)):
-            raise ValueError("fewer than 7 values, or one that is no number")
+            raise ValueError("fewer than 7 values, or one that is not a number")
         if not 1 <= values[0] <= _MOST_FRAMES:
             raise ValueError(f"frames count from 1 to {_MOST_FRAMES}")
         return int(values[0])
@@ -110,7 +110,7 @@ def _trackeval(folder: Path, lengths: dict[str, int]) -> dict[str, Any]:
     try:
         import trackeval
     except ImportError as error:
-        raise missing_dependency("scores of tracks are TrackEval's", "track-eval", error) from error
+        raise missing_dependency("scoring tracks needs TrackEval", "track-eval", error) from error
     settings: dict[str, Any] = {"PRINT_RESULTS": False, "PRINT_CONFIG": False, "TIME_PROGRESS": False}
     settings |= {"PLOT_CURVES": False, "OUTPUT_SUMMARY": False, "OUTPUT_DETAILED": False, "LOG_ON_ERROR": None}
     source = {

@@ -146,7 +146,7 @@ def web_page(path: Path) -> None:
 @pytest.mark.parametrize("harm", [damage_middle, cut, web_page])
 def test_a_damaged_archive_is_named_and_leaves_nothing_behind(root, harm):
     harm(root / "WIDER_train.zip")
-    with pytest.raises(FaceDetError, match=r"WIDER_train\.zip is no intact ZIP archive.*download it again"):
+    with pytest.raises(FaceDetError, match=r"WIDER_train\.zip is not an intact ZIP archive.*download it again"):
         list(prepare(root))
     assert not (root / "WIDER_train").exists()
     assert not list(root.glob(".unpacking*"))
@@ -154,7 +154,7 @@ def test_a_damaged_archive_is_named_and_leaves_nothing_behind(root, harm):
 
 def test_an_archive_of_something_else_is_refused(root):
     write_zip(root / "WIDER_val.zip", {"holiday/photo.jpg": b"x"})
-    with pytest.raises(FaceDetError, match="holds nothing of the validation images"):
+    with pytest.raises(FaceDetError, match="has none of the validation images"):
         list(prepare(root))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from facedet_mm.datasets import Predictions, read_predictions, write_prediction_file
-from facedet_mm.datasets.submission import image_key
+from facedet_mm.datasets.predictions import image_key
 from facedet_mm.errors import AnnotationError, FaceDetError
 
 

@@ -236,7 +236,7 @@ def test_labels_in_mat_files_are_read_and_checked(sample: SimpleNamespace) -> No
         np.testing.assert_array_equal(faces.attributes[name], expected)
     sample.attributes[next(n for n in names if len(sample.faces[n][0]))]["pose"][0] = 2
     savemat(path, official | {f"{name}_label_list": labels(name) for name in ATTRIBUTE_LABELS})
-    with pytest.raises(AnnotationError, match=r"wider_face_val.mat: a face has pose 2; it goes from 0 to 1"):
+    with pytest.raises(AnnotationError, match=r"wider_face_val.mat: a face has pose 2; expected 0 to 1"):
         read_annotated_faces(sample.ground_truth)
 
 
@@ -455,7 +455,7 @@ def test_predictions_beside_a_log_are_left_alone_without_annotations(sample: Sim
         (["first", "--predictions", "images", "--annotations", "ground_truth"], "images holds no"),
         (["cut", "--annotations", "ground_truth"], "--allow-missing"),
         (["first", "--annotations", "faces.txt", "--attributes", "nowhere"], "nowhere"),
-        (["bench"], "bench.json: not what facedet bench --json writes"),
+        (["bench"], "bench.json: not a file that facedet bench --json writes"),
         (["binary.json"], "binary.json, line 1: expected a JSON object"),
         (["first", "--annotations", "ground_truth", "--out", "images"], "cannot write images"),
     ],

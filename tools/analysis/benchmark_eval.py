@@ -1,6 +1,6 @@
-"""Times the WIDER FACE evaluation: arrays in, with reading the files, and memory for millions of boxes.
+"""Measures the WIDER FACE evaluation: time with and without reading files, memory with millions of boxes.
 
-example:
+Example:
   OMP_NUM_THREADS=1 python tools/analysis/benchmark_eval.py outputs/wider data/wider_face/ground_truth
 """
 
@@ -22,13 +22,17 @@ from facedet_mm.evaluation import evaluate
 
 
 def main() -> int:
-    """Runs the benchmark; gives the exit status."""
+    """Runs the benchmark; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", metavar="PRED_DIR", help="a submission folder")
     parser.add_argument("ground_truth", metavar="GT_DIR", help="the folder with the four official MAT files")
-    parser.add_argument("--boxes", type=int, default=150_000, help="fill up to so many boxes (default: %(default)s)")
-    parser.add_argument("--many", type=int, default=8_000_000, help="boxes of the memory run (default: %(default)s)")
-    parser.add_argument("--repeat", type=int, default=5, help="runs of each timing (default: %(default)s)")
+    parser.add_argument(
+        "--boxes", type=int, default=150_000, help="number of boxes to fill up to (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--many", type=int, default=8_000_000, help="number of boxes of the memory test (default: %(default)s)"
+    )
+    parser.add_argument("--repeat", type=int, default=5, help="repetitions of each timing (default: %(default)s)")
     parser.add_argument("--only-many", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     return guard(lambda: _measure_memory(args) if args.only_many else _measure(args), parser.prog)
@@ -41,19 +45,19 @@ def _measure(args: argparse.Namespace) -> int:
         print(f"AP {name:<7} {100 * ap:.8f}")
     filled = _filled(predictions, args.boxes)
     boxes = len(predictions.scores)
-    print(f"arrays in, {boxes} boxes: {_timed(lambda: evaluate(predictions, ground_truth), args.repeat)}")
-    print(f"arrays in, {len(filled.scores)} boxes: {_timed(lambda: evaluate(filled, ground_truth), args.repeat)}")
+    print(f"from arrays, {boxes} boxes: {_timed(lambda: evaluate(predictions, ground_truth), args.repeat)}")
+    print(f"from arrays, {len(filled.scores)} boxes: {_timed(lambda: evaluate(filled, ground_truth), args.repeat)}")
 
     def with_files() -> None:
         evaluate(read_predictions(args.predictions), read_ground_truth(args.ground_truth))
 
-    print(f"with files, {boxes} boxes: {_timed(with_files, args.repeat)}", flush=True)
+    print(f"from files, {boxes} boxes: {_timed(with_files, args.repeat)}", flush=True)
     command = [sys.executable, __file__, args.predictions, args.ground_truth, "--only-many", "--many", str(args.many)]
     return subprocess.run(command, check=False).returncode
 
 
 def _measure_memory(args: argparse.Namespace) -> int:
-    """Peak memory in a process of its own, so that nothing else has raised the peak."""
+    """Measures peak memory in a separate process, so that nothing else has raised the peak."""
     ground_truth = read_ground_truth(args.ground_truth)
     predictions = _synthetic(ground_truth, args.many)
     before = _peak_mib()
@@ -61,13 +65,13 @@ def _measure_memory(args: argparse.Namespace) -> int:
     held = (predictions.boxes.nbytes + predictions.scores.nbytes) / 2**20
     print(
         f"{args.many} synthetic boxes: {seconds}; peak {_peak_mib():.0f} MiB, {_peak_mib() - before:.0f} MiB above "
-        f"the peak before, the arrays themselves hold {held:.0f} MiB"
+        f"the peak before, the arrays themselves take {held:.0f} MiB"
     )
     return 0
 
 
 def _filled(predictions: Predictions, total: int) -> Predictions:
-    """The predictions with random boxes of low score added evenly to all images."""
+    """Returns the predictions with random boxes of low score added evenly to all images."""
     extra = np.diff(np.linspace(0, max(0, total - len(predictions.scores)), len(predictions) + 1).astype(int))
     rng = np.random.default_rng(0)
     lowest = float(predictions.scores.min())

@@ -1,7 +1,7 @@
-"""Whether other packages read an exported file: runs it in insightface and uniface beside a file they know.
+"""Checks that insightface and uniface find the same faces with an exported file as with a file that they know.
 
-Needs these packages and not this one: run it with the Python of an environment that has them. Both read raw heads;
-uniface only those with landmarks and without a batch axis.
+Run it with the Python of an environment that has these packages; facedet-mm is not needed. Both read raw heads;
+uniface reads only those with landmarks and without a batch axis.
 
 Example:
     facedet export scrfd_0.5g_kps scrfd_0.5g_kps.pth -o model.onnx
@@ -21,7 +21,7 @@ TOLERANCE = 0.05
 
 
 def insightface(path, image):
-    """Boxes with scores (N, 5) and landmarks (N, 5, 2) by the ``insightface`` package."""
+    """Returns boxes with scores (N, 5) and landmarks (N, 5, 2) found by the ``insightface`` package."""
     from insightface.model_zoo.scrfd import SCRFD
 
     detector = SCRFD(model_file=path)
@@ -30,7 +30,7 @@ def insightface(path, image):
 
 
 def uniface(path, image):
-    """The same by the ``uniface`` package, which would download its own file."""
+    """Returns boxes with scores (N, 5) and landmarks (N, 5, 2) found by the ``uniface`` package with a local file."""
     from uniface.detection import scrfd
 
     scrfd.verify_model_weights = lambda _: path
@@ -40,7 +40,7 @@ def uniface(path, image):
 
 
 def main() -> int:
-    """Prints the largest differences; the exit status is 1 if a package gives other faces for the two files."""
+    """Prints the largest differences; returns 1 if a package finds other faces with the two files, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="the exported file")
     parser.add_argument("reference", help="a file of the same model that the packages are known to read")

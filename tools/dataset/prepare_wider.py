@@ -1,4 +1,4 @@
-"""Checks a WIDER FACE folder, unpacks the archives that lie in it and says what is missing and where to get it.
+"""Checks a WIDER FACE folder, unpacks its archives and says what is missing and where to get it.
 
 Example:
     python tools/dataset/prepare_wider.py data/wider_face
@@ -16,17 +16,23 @@ from facedet_mm.datasets.prepare import prepare
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Gives 0 when all that training and evaluation need is there, else 1."""
+    """Returns 0 when everything that training and evaluation need is there, else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, nargs="?", default=Path("data/wider_face"), help="default: %(default)s")
-    parser.add_argument("--downloads", type=Path, help="folder of the archives (default: the same)")
-    parser.add_argument("--check-only", action="store_true", help="unpack nothing")
+    parser.add_argument(
+        "root",
+        type=Path,
+        nargs="?",
+        default=Path("data/wider_face"),
+        help="folder of the data set (default: %(default)s)",
+    )
+    parser.add_argument("--downloads", type=Path, help="folder of the archives (default: the folder of the data set)")
+    parser.add_argument("--check-only", action="store_true", help="check without unpacking")
     args = parser.parse_args(argv)
     return guard(lambda: run(args), "prepare_wider.py")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints a line for each part."""
+    """Prints one line per part."""
     ready = True
     for finding in prepare(args.root, args.downloads, not args.check_only):
         state = "ok" if finding.complete else "optional" if finding.part.optional else "MISSING"

@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 
 from facedet_mm.datasets import GroundTruth, Predictions, read_ground_truth, write_prediction_file
 from facedet_mm.datasets.annotations import read_annotations
-from facedet_mm.datasets.submission import image_key
+from facedet_mm.datasets.predictions import image_key
 from facedet_mm.errors import AnnotationError
 from facedet_mm.evaluation import evaluate
 
