@@ -84,7 +84,7 @@ def guard(run: Callable[[], int], name: str) -> int:
     except FaceDetError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         if isinstance(error, MissingDependencyError) and "facedet doctor" not in str(error):
-            print("facedet doctor says what is installed, what is missing and what mends it", file=sys.stderr)
+            print("facedet doctor says what is installed, what is missing and how to fix it", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
