@@ -1,11 +1,11 @@
-"""Time of detection: next to the other Python packages, and of models in all backends of this machine.
+"""Times detection: beside other Python packages, and with models in all backends of this machine.
 
-``runtime``: the same images and weights for each package in a process of its own; they take turns, a few images
-each, so that other load on the machine meets all alike. The best of a few calls counts for each image. The bare
-run is ONNX Runtime's on an input that is ready.
+``runtime``: the same images and weights for each package, in separate processes that take turns after a few images, so
+that other load on the machine affects all alike. The best of a few calls counts for each image. The bare run is ONNX
+Runtime's, on an input that is ready.
 
-``backends``: each model in each library, device and precision that this machine has, at each size and batch, in a
-process of its own: times from decoded images to faces, memory, AP if annotations are given, a plot of both.
+``backends``: each model in each library, device and precision that this machine has, at each size and batch, in
+separate processes: times from decoded images to faces, memory, AP if annotations are given, and a plot of both.
 
 Example:
     python tools/benchmark.py runtime --model scrfd_500m_bnkps.onnx --images WIDER_val/images \\
@@ -33,13 +33,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from facedet_mm.benchmark.accuracy import find_images
 from facedet_mm.benchmark.backends import Job, backends_for, measure_job
-from facedet_mm.benchmark.robustness import find_images
 from facedet_mm.cli import guard
 from facedet_mm.cli.arguments import positive
 from facedet_mm.datasets.ground_truth import SETTINGS, read_ground_truth
 from facedet_mm.errors import FaceDetError
-from facedet_mm.io.images import write_image
+from facedet_mm.io.images import IMAGE_SUFFIXES, write_image
 from facedet_mm.report.plots import check_plot, plot_speed
 from facedet_mm.system.files import write_text
 from facedet_mm.video.sources import open_source
@@ -53,54 +53,71 @@ HEADER = """\
 |--------------------------|--------------|----------|-----------|-----:|------:|--------:|--------:|--------:\
 |-----------:|-------:|-------:|-------:|-------:|-------:|"""
 IMAGES_IN_TURN = 16
-"""Images that a backend is timed on, in turn."""
+"""Number of images that a backend is timed on, in turn."""
 TURN = 8
-"""Images that a process works on before the next process does: long enough for its caches to warm up."""
+"""Number of images per turn of a process: enough for its caches to warm up."""
 REST = 0.1
-"""Seconds between two turns: ONNX Runtime's threads spin for 0.05 s after a run and would slow down who is next."""
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
+"""Seconds between two turns: ONNX Runtime's threads spin for 0.05 s after a run and would slow the next process."""
 
 
 def main() -> int:
     """Parses the command line and runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    runtime = commands.add_parser("runtime", help="next to the other Python packages")
+    runtime = commands.add_parser("runtime", help="compare with other Python packages")
     runtime.add_argument("--model", type=Path, default=asset_path("yunet_n_dynamic.onnx"), help="an .onnx file")
     runtime.add_argument("--images", type=Path, required=True, help="a folder of images, or a video")
-    runtime.add_argument("--peers", nargs="*", choices=PEERS, default=[], help="packages to run beside ours")
+    runtime.add_argument("--peers", nargs="*", choices=PEERS, default=[], help="packages to compare with")
     runtime.add_argument(
-        "--peers-env", type=Path, default=Path("outputs/peers"), help="where they are installed (%(default)s)"
+        "--peers-env",
+        type=Path,
+        default=Path("outputs/peers"),
+        help="folder of their environment (default: %(default)s)",
     )
-    runtime.add_argument("--score-thr", type=float, default=0.5)
-    runtime.add_argument("--sizes", nargs="+", default=["640", "auto"], help="of ours: a side, auto, original")
-    runtime.add_argument("--openvino", action="store_true", help="also run ours in OpenVINO")
+    runtime.add_argument("--score-thr", type=float, default=0.5, help="score threshold (default: %(default)s)")
     runtime.add_argument(
-        "--threads", type=positive, help="of each package's network and OpenCV (default: its own choice)"
+        "--sizes",
+        nargs="+",
+        default=["640", "auto"],
+        help="our input sizes: a side, auto or original (default: 640 auto)",
     )
-    runtime.add_argument("--limit", type=int, default=404, help="images, evenly chosen (%(default)s)")
-    runtime.add_argument("--repeats", type=int, default=3, help="calls for each image; the best counts (3)")
-    runtime.add_argument("--json", type=Path, help="write the times here")
+    runtime.add_argument("--openvino", action="store_true", help="also run our detector in OpenVINO")
+    runtime.add_argument(
+        "--threads", type=positive, help="threads of each network and of OpenCV (default: the package's choice)"
+    )
+    runtime.add_argument(
+        "--limit", type=int, default=404, help="number of images, evenly chosen (default: %(default)s)"
+    )
+    runtime.add_argument(
+        "--repeats", type=int, default=3, help="calls per image; the best counts (default: %(default)s)"
+    )
+    runtime.add_argument("--json", type=Path, help="write the times into this file")
     runtime.set_defaults(run=run_runtime)
-    backends = commands.add_parser("backends", help="all libraries, devices and precisions of this machine")
+    backends = commands.add_parser("backends", help="measure all libraries, devices and precisions of this machine")
     backends.add_argument("models", type=Path, nargs="+", metavar="MODEL", help=".onnx files, or one checkpoint")
-    backends.add_argument("--config", help="of the checkpoint, or its name in the zoo")
-    backends.add_argument("--sizes", nargs="+", type=positive, default=[320, 480, 640, 960], help="(%(default)s)")
-    backends.add_argument("--batches", nargs="+", type=positive, default=[1, 8], help="images a call (1 8)")
-    backends.add_argument("--images", type=Path, help="a folder of images (default: one of 29 faces)")
-    backends.add_argument("--annotations", type=Path, metavar="GT_DIR", help="their WIDER FACE ground truth, for AP")
-    backends.add_argument("--only", nargs="+", default=[], metavar="WORD", help="backends with one of these: openvino")
-    backends.add_argument("--seconds", type=float, default=3.0, help="for each line of the table (%(default)s)")
-    backends.add_argument("--threads", type=positive, help="of networks on the CPU (default: a core each)")
-    backends.add_argument("--json", type=Path, help="write the table here, after each line")
-    backends.add_argument("--plot", type=Path, help="AP against time, as .png, .pdf or .svg")
+    backends.add_argument("--config", help="config or model name of the checkpoint")
+    backends.add_argument(
+        "--sizes", nargs="+", type=positive, default=[320, 480, 640, 960], help="input sizes (default: %(default)s)"
+    )
+    backends.add_argument("--batches", nargs="+", type=positive, default=[1, 8], help="images per call (default: 1 8)")
+    backends.add_argument("--images", type=Path, help="a folder of images (default: a photograph of 29 people)")
+    backends.add_argument(
+        "--annotations", type=Path, metavar="GT_DIR", help="WIDER FACE ground truth of the images, for AP"
+    )
+    backends.add_argument(
+        "--only", nargs="+", default=[], metavar="WORD", help="only backends with one of these words, such as openvino"
+    )
+    backends.add_argument("--seconds", type=float, default=3.0, help="time per row of the table (default: %(default)s)")
+    backends.add_argument("--threads", type=positive, help="threads of networks on the CPU (default: one per core)")
+    backends.add_argument("--json", type=Path, help="write the table into this file, after each row")
+    backends.add_argument("--plot", type=Path, help="plot AP against time, as .png, .pdf or .svg")
     backends.set_defaults(run=run_backends)
     args = parser.parse_args()
     return args.run(args)
 
 
 def run_runtime(args: argparse.Namespace) -> int:
-    """``benchmark.py runtime``."""
+    """Runs ``benchmark.py runtime`` and returns the exit status."""
     if not args.model.is_file():
         raise FaceDetError(f"--model {args.model}: no such file")
     common = dict(model=str(args.model.resolve()), score_thr=args.score_thr, repeats=args.repeats, threads=args.threads)
@@ -129,14 +146,14 @@ def run_runtime(args: argparse.Namespace) -> int:
 
 
 def run_backends(args: argparse.Namespace) -> int:
-    """``benchmark.py backends``."""
+    """Runs ``benchmark.py backends`` and returns the exit status."""
     if args.annotations and not args.images:
         raise FaceDetError("--annotations needs --images: the folder of its images")
     if args.plot:
         check_plot(args.plot)
         if not args.annotations:
             raise FaceDetError("--plot shows AP against time; it needs --annotations and --images")
-    if args.annotations:  # tells what is wrong with them
+    if args.annotations:  # raises an error before any work if they do not fit
         find_images(args.images, read_ground_truth(args.annotations))
     found = choose(args.images, IMAGES_IN_TURN, Path()) if args.images else [asset_path("solvay_1927.jpg")]
     common = dict(
@@ -186,7 +203,7 @@ def run_backends(args: argparse.Namespace) -> int:
 
 
 def runnable(model: Path, config: str | None, scratch: Path) -> list[tuple[str, Path, str, str | None]]:
-    """What to run for a file: its name, the file, and model and weights for ``build_detector``."""
+    """Returns what to run for a file: its name, the file, and model and weights for ``build_detector``."""
     if not model.is_file():
         raise FaceDetError(f"{model}: no such file")
     if model.suffix.lower() == ".onnx":
@@ -202,7 +219,7 @@ def runnable(model: Path, config: str | None, scratch: Path) -> list[tuple[str, 
 
 
 def as_line(row: dict[str, Any]) -> str:
-    """A row of the table, in Markdown."""
+    """Returns a row of the table in Markdown."""
     aps = [f"{row['ap'][setting]:6.2f}" for setting in SETTINGS] if "ap" in row else [" " * 6] * len(SETTINGS)
     cells = (
         f"{row['model']:<24}", f"{row['backend']:<12}", f"{row['device']:<8}", f"{row['precision']:<9}",
@@ -214,26 +231,26 @@ def as_line(row: dict[str, Any]) -> str:
 
 
 def number(value: float | None) -> str:
-    """A whole number; nothing for what is not known."""
+    """Returns a whole number as text; empty if it is unknown."""
     return "" if value is None else f"{value:.0f}"
 
 
 def install(peers: list[str], folder: Path) -> Path:
-    """A separate environment that holds the peers; gives its Python."""
+    """Installs the packages to compare with in a separate environment and returns its Python."""
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not python.exists():
         venv.create(folder, with_pip=True)
     needs = [PEERS[peer] for peer in peers] + ["onnxruntime"]
     done = subprocess.run([python, "-m", "pip", "install", "--quiet", *needs], check=False)
     if done.returncode:
-        raise FaceDetError(f"could not install {', '.join(needs)} in {folder}; see pip's words above")
+        raise FaceDetError(f"could not install {', '.join(needs)} in {folder}; see pip's output above")
     return python.absolute()
 
 
 def choose(source: Path, limit: int, scratch: Path) -> list[Path]:
-    """``limit`` images, evenly chosen, of a folder or a video."""
+    """Returns ``limit`` images, evenly chosen from a folder or a video."""
     if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGES)
+        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
             raise FaceDetError(f"--images {source}: no images in this folder")
         return [found[i] for i in evenly(len(found), limit)]
@@ -245,17 +262,17 @@ def choose(source: Path, limit: int, scratch: Path) -> list[Path]:
                 images.append(scratch / f"{frame.number:06d}.png")
                 write_image(images[-1], frame.image)
     if not images:
-        raise FaceDetError(f"--images {source}: a video that doesn't say how long it is")
+        raise FaceDetError(f"--images {source}: the number of frames of this video is unknown")
     return images
 
 
 def evenly(count: int, limit: int) -> list[int]:
-    """At most ``limit`` indices of ``count`` things, evenly spread."""
+    """Returns at most ``limit`` of ``count`` indices, evenly spread."""
     return np.unique(np.linspace(0, count - 1, limit).round().astype(int)).tolist() if count else []
 
 
 def race(jobs: dict[str, tuple[Any, dict[str, Any]]], images: list[Path]) -> dict[str, list[float]]:
-    """Milliseconds an image for each job; the first turn warms up."""
+    """Returns the milliseconds per image for each job; the first turn is a warm-up."""
     workers = {}
     try:
         for name, (python, job) in jobs.items():
@@ -278,7 +295,7 @@ def race(jobs: dict[str, tuple[Any, dict[str, Any]]], images: list[Path]) -> dic
 
 
 def ask(worker: subprocess.Popen[str], line: str, name: str) -> str:
-    """One line in, one line out."""
+    """Sends a line to a process and returns the line that it answers."""
     assert worker.stdin
     assert worker.stdout
     try:
@@ -288,12 +305,12 @@ def ask(worker: subprocess.Popen[str], line: str, name: str) -> str:
     except BrokenPipeError:
         answer = ""
     if not answer:
-        raise FaceDetError(f"{name} stopped; see its words above")
+        raise FaceDetError(f"{name} stopped; see its output above")
     return answer
 
 
 def print_table(times: dict[str, list[float]], title: str) -> None:
-    """Mean and median of each, and the ratio of the first one's mean and median to it."""
+    """Prints the mean and median of each job and their ratios to those of the first."""
     first = np.array(next(iter(times.values())))
     print(f"{title}\n{'':34}{'mean':>8}{'median':>8}{'mean ratio':>12}{'median ratio':>14}")
     for name, values in times.items():

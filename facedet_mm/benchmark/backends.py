@@ -1,32 +1,30 @@
-"""How fast and how exact a model is in each backend of this machine; each measurement in a process of its own."""
+"""Speed and accuracy of a model in each backend of this machine; each measurement runs in a separate process."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from facedet_mm.benchmark.robustness import clean_ap, find_images
+from facedet_mm.benchmark.accuracy import clean_ap, find_images
+from facedet_mm.benchmark.timing import detection_times
 from facedet_mm.datasets.ground_truth import read_ground_truth
-from facedet_mm.detectors import Detector, Image, build_detector
+from facedet_mm.detectors import Detector, OnnxDetector, build_detector
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.io.images import read_image
 from facedet_mm.system.machine import gpu_memory, peak_memory
 
-__all__ = ["BACKENDS", "Backend", "Job", "Row", "backends_for", "call_times", "measure_job"]
+__all__ = ["BACKENDS", "Backend", "Job", "Row", "backends_for", "measure_job"]
 
 Row: TypeAlias = dict[str, Any]
 
 _WARM_UP = 3
-_FEWEST = 20
+_MIN_CALLS = 20
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,10 @@ class Backend:
     """A way to run a model.
 
     Attributes:
-        name: of the library.
-        device: see :func:`~facedet_mm.detectors.build_detector`.
-        precision: what it calculates in.
-        kind: of file that it runs.
+        name: Name of the library.
+        device: Device, see :class:`~facedet_mm.detectors.options.DetectorOptions`.
+        precision: Precision of the arithmetic.
+        kind: Kind of model file that it runs.
 
     Example:
         >>> str(Backend("OpenVINO", "openvino", "bf16"))
@@ -53,40 +51,42 @@ class Backend:
         return f"{self.name} {self.device} {self.precision}"
 
 
+ORT_TENSORRT = Backend("ONNX Runtime", "tensorrt", "fp32")
+"""ONNX Runtime's TensorRT provider."""
 BACKENDS = (
     Backend("PyTorch", "cpu", "fp32", "checkpoint"),
     Backend("PyTorch", "cuda", "fp32", "checkpoint"),
     Backend("ONNX Runtime", "cpu", "fp32"),
     Backend("ONNX Runtime", "cpu", "int8"),
     Backend("ONNX Runtime", "cuda", "fp32"),
-    Backend("ONNX Runtime", "tensorrt", "fp32"),
+    ORT_TENSORRT,
     Backend("ONNX Runtime", "coreml", "fp32"),
     Backend("ONNX Runtime", "directml", "fp32"),
     Backend("OpenVINO", "openvino", "fp32"),
     Backend("OpenVINO", "openvino", "bf16"),
     Backend("OpenVINO", "openvino", "int8"),
-    Backend("TensorRT", "trt", "fp32"),
-    Backend("TensorRT", "trt", "fp16"),
-    Backend("TensorRT", "trt", "int8"),
+    Backend("TensorRT", "tensorrt", "fp32"),
+    Backend("TensorRT", "tensorrt", "fp16"),
+    Backend("TensorRT", "tensorrt", "int8"),
 )
-"""All that can run a model; which of them a machine has, only trying tells."""
+"""All backends; a machine supports those whose measurement does not fail."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One line of the benchmark.
+    """One row of the benchmark.
 
     Attributes:
-        backend: runs it.
-        model: an ``.onnx`` file, or for a checkpoint its config or name in the zoo.
-        weights: the checkpoint.
-        size: side in pixels of the square that the network sees.
-        batch: images a call.
-        files: Images to detect in, in turn.
-        seconds: how long.
-        threads: of the network on a CPU; ``None`` is a core each.
-        annotations: folder of the WIDER FACE ground truth; its AP is measured, too.
-        images: folder of its images.
+        backend: Backend that runs the model.
+        model: An ``.onnx`` file, or the config or model name of a checkpoint.
+        weights: Checkpoint; ``None`` for an ``.onnx`` file.
+        size: Side of the square input in pixels.
+        batch: Number of images per call.
+        files: Images to detect faces in, in turn.
+        seconds: Duration of the measurement.
+        threads: Number of threads of the network on a CPU; ``None`` means one per core.
+        annotations: Folder of the WIDER FACE ground truth for measuring AP; ``None`` skips AP.
+        images: Folder of its images.
 
     Example:
         >>> job = Job(BACKENDS[2], "yunet_n", None, size=640, batch=8, files=("crowd.jpg",))
@@ -107,10 +107,10 @@ class Job:
 
 
 def backends_for(path: Path) -> list[Backend]:
-    """Those of :data:`BACKENDS` that may run a file: checkpoint, float or quantized ONNX.
+    """Returns the :data:`BACKENDS` for a file: a checkpoint, or a float or quantized ONNX file.
 
     Raises:
-        ModelError: it can't be read.
+        ModelError: The file can't be read.
 
     Example:
         >>> from facedet_mm.zoo import asset_path
@@ -126,15 +126,15 @@ def backends_for(path: Path) -> list[Backend]:
 
 
 def measure_job(job: Job) -> Row:
-    """Times a job in a new process, so that nothing before it is still in memory.
+    """Times a job in a new process, so that earlier jobs do not affect its memory.
 
     Returns:
-        ``calls``, milliseconds a call (``mean_ms``, ``p50_ms``, ``p99_ms``), ``images_per_second``, ``memory_mb``
-        (most that the whole process held), ``gpu_mb`` (more in use on the GPU than before; ``None`` on others) and,
-        with annotations, ``ap`` in percent by setting.
+        ``calls``, milliseconds per call (``mean_ms``, ``p50_ms``, ``p99_ms``), ``images_per_second``, ``memory_mb``
+        (peak of the whole process), ``gpu_mb`` (increase of the GPU memory in use; ``None`` without a GPU) and, with
+        annotations, ``ap`` in percent by setting.
 
     Raises:
-        FaceDetError: this machine can't run it; the message says why.
+        FaceDetError: This machine can't run the job; the message gives the reason.
 
     Example:
         >>> from facedet_mm.zoo import asset_path
@@ -159,10 +159,10 @@ def measure_job(job: Job) -> Row:
 
 def _measure(job: Job) -> Row:
     images = [read_image(file) for file in job.files]
-    on_gpu = job.backend.device in ("cuda", "tensorrt", "trt")
+    on_gpu = job.backend.device in ("cuda", "tensorrt")
     before = gpu_memory() if on_gpu else None
     detector = _detector(job)
-    times = np.array(list(call_times(detector, images, job.batch, job.seconds, _WARM_UP, _FEWEST)))
+    times = np.array(list(detection_times(detector, images, job.batch, job.seconds, _WARM_UP, _MIN_CALLS)))
     p50, p99 = np.percentile(times, [50, 99]).tolist()
     row = dict(
         calls=len(times),
@@ -181,48 +181,18 @@ def _measure(job: Job) -> Row:
 
 def _detector(job: Job) -> Detector:
     device, precision = job.backend.device, job.backend.precision
-    free = device in ("openvino", "trt") and precision != "int8"  # an INT8 file says itself what of it is INT8
+    if job.backend == ORT_TENSORRT:  # build_detector takes TensorRT itself for this device where it is installed
+        return OnnxDetector(job.model, device=device, input_size=job.size)
+    # An INT8 file defines itself which parts are INT8.
+    chooses = device == "tensorrt" or (device == "openvino" and precision != "int8")
     return build_detector(
         job.model,
         job.weights,
         device=device,
         input_size=job.size,
-        threads=None if job.weights or device == "trt" else job.threads,
-        precision=precision if free else None,
+        threads=None if job.weights or device == "tensorrt" else job.threads,
+        precision=precision if chooses else None,
     )
-
-
-def call_times(
-    detector: Detector, images: Sequence[Image], batch: int, seconds: float, warm_up: int, fewest: int
-) -> Iterator[float]:
-    """Milliseconds of calls of ``detect_batch``, each on the next ``batch`` images.
-
-    Args:
-        detector: what is timed.
-        images: taken in turn.
-        batch: images a call.
-        seconds: for so long after the warm-up.
-        warm_up: first calls that don't count.
-        fewest: calls that count at least.
-
-    Example:
-        >>> image = np.zeros((64, 64, 3), np.uint8)
-        >>> len(list(call_times(build_detector(input_size=64), [image], 1, seconds=0, warm_up=1, fewest=4)))
-        4
-    """
-    turn = itertools.cycle(images)
-    end = None
-    for count in itertools.count():
-        chunk = list(itertools.islice(turn, batch))
-        start = time.perf_counter()
-        detector.detect_batch(chunk)
-        now = time.perf_counter()
-        if count < warm_up:
-            continue
-        yield 1e3 * (now - start)
-        end = end or start + seconds
-        if now >= end and count >= warm_up + fewest - 1:
-            return
 
 
 def _main() -> None:

@@ -1,4 +1,4 @@
-"""``facedet``: the command line. Each command is a module with ``add_arguments`` and ``run``."""
+"""The command line ``facedet``; each command is a module with ``add_arguments`` and ``run``. Imported by tools only."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from facedet_mm.errors import FaceDetError, MissingDependencyError
 
 COMMANDS = {
     "detect": "find faces in images",
-    "video": "find and follow faces in videos, cameras and streams",
+    "video": "find and track faces in videos, cameras and streams",
     "bench": "time a model on this machine",
     "eval": "score a folder of WIDER FACE predictions",
-    "robustness": "score a model on blurred, dark, noisy and half hidden WIDER FACE images",
-    "report": "show runs on one page: curves, recall, misses, false alarms",
+    "robustness": "score a model on corrupted WIDER FACE images",
+    "report": "make one page about runs: curves, recall, misses, false alarms",
     "track-eval": "score tracks by HOTA, MOTA and IDF1",
     "export": "turn a checkpoint into an ONNX file",
-    "quantize": "make an INT8 file of an ONNX file",
-    "models": "list, describe and fetch models",
-    "doctor": "check the installation and say what mends it",
-    "completion": "print a shell's completion script",
+    "quantize": "turn an ONNX file into an INT8 file",
+    "models": "list, describe and download models",
+    "doctor": "check the installation and show fixes",
+    "completion": "print the completion script of a shell",
 }
-"""Command → one line of help; the command ``x`` lives in ``facedet_mm.cli.x``, imported only when asked for."""
+"""Command → one line of help; the command ``x`` is the module ``facedet_mm.cli.x``, imported only when needed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status (0 fine, 1 a :class:`FaceDetError`, 2 usage, 130 Ctrl-C)."""
+    """Runs one command and returns the exit status: 0, 1 (:class:`FaceDetError`), 2 (usage) or 130 (Ctrl-C)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     wanted = next((word for word in argv if not word.startswith("-")), "")
 
@@ -46,9 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser(wanted: str | None) -> argparse.ArgumentParser:
-    """The parser; only the command ``wanted`` has its arguments, which takes an import; ``None`` is all of them."""
+    """Returns the parser. Only the command ``wanted`` gets its arguments, which imports it; ``None`` means all."""
     parser = argparse.ArgumentParser(
-        prog="facedet", description="Face detection with SCRFD and YuNet.", epilog="facedet COMMAND --help says more."
+        prog="facedet",
+        description="Face detection with SCRFD and YuNet.",
+        epilog="facedet COMMAND --help describes a command.",
     )
     parser.add_argument("--version", action="version", version=f"facedet-mm {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -66,13 +68,13 @@ def _module(command: str) -> Any:
 
 
 def guard(run: Callable[[], int], name: str) -> int:
-    """Runs ``run`` and turns a user's mistake, Ctrl-C or a closed pipe into a line on stderr and a status.
+    """Calls ``run`` and turns a user's mistake, Ctrl-C or a closed pipe into a line on stderr and an exit status.
 
-    The signals that ask a process to end, as ``timeout``, Docker and a closed terminal send them, act as Ctrl-C does.
+    The signals that ask a process to end, sent by ``timeout``, Docker or a closed terminal, act like Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")  # file names may have characters that the terminal lacks
     if threading.current_thread() is threading.main_thread():
         for ending in ("SIGTERM", "SIGHUP"):
             if (number := getattr(signal, ending, None)) and signal.getsignal(number) == signal.SIG_DFL:
@@ -101,6 +103,6 @@ def guard(run: Callable[[], int], name: str) -> int:
 
 
 def _silence() -> None:
-    """Sends what is left for standard output, which may be closed or full, to nowhere."""
+    """Discards the rest of standard output, which may be closed or full."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

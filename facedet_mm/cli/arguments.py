@@ -1,124 +1,94 @@
-"""Options that every command with a detector has."""
+"""Command line options made from settings classes, and types of arguments for argparse."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Collection
+from dataclasses import Field
+from typing import Any, TypeVar
 
-from facedet_mm.detectors import Detector, InputSize, InputSizes, build_detector
-from facedet_mm.detectors.preprocess import check_input_size
+from facedet_mm.detectors.options import INPUT_SIZE
 from facedet_mm.errors import FaceDetError
+from facedet_mm.system.settings import FLAG, FRACTION, NON_NEGATIVE, POSITIVE, Kind, Setting, declared_settings
+
+T = TypeVar("T")
 
 
-def add_detector_arguments(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
-    """Declares what :func:`detector_from` reads, but for the options ``without``, which the command has itself."""
-    group = parser.add_argument_group("detector")
-    for flag, options in _OPTIONS.items():
-        if flag not in without:
-            group.add_argument(flag, **options)
+def argument_type(kind: Kind) -> Callable[[str], Any]:
+    """Returns the argparse type for values of a kind.
+
+    Example:
+        >>> argument_type(POSITIVE)("0")
+        Traceback (most recent call last):
+        argparse.ArgumentTypeError: must be a whole number from 1 on, not '0'
+    """
+
+    def read(text: str) -> Any:
+        try:
+            return kind.check(kind.parse(text))
+        except FaceDetError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {kind.expected}, not {text!r}") from None
+
+    read.__doc__ = f"Reads {kind.expected}."
+    return read
 
 
-def detector_from(args: argparse.Namespace) -> Detector:
-    """The detector that the command line asks for; raises as ``build_detector`` does."""
-    return build_detector(
-        args.model,
-        args.weights,
-        args.device,
-        args.score_thr,
-        args.iou_thr,
-        args.size,
-        args.max_faces,
-        args.tiles,
-        args.threads,
-        args.precision,
+input_size = argument_type(INPUT_SIZE)
+positive = argument_type(POSITIVE)
+fraction = argument_type(FRACTION)
+non_negative = argument_type(NON_NEGATIVE)
+
+
+def add_settings(group: Any, cls: type[Any], without: Collection[str] = (), **defaults: Any) -> None:
+    """Declares an option for each field of a settings class.
+
+    Args:
+        group: Parser or group of arguments.
+        cls: Dataclass whose fields are made by :func:`~facedet_mm.system.settings.setting`.
+        without: Fields that get no option.
+        **defaults: Defaults that differ from those of the class.
+    """
+    for item, declared in declared_settings(cls):
+        if item.name not in without:
+            _add_setting(group, item, declared, defaults.get(item.name, item.default))
+
+
+def _add_setting(group: Any, item: Field[Any], declared: Setting, default: Any) -> None:
+    name, help = item.name.replace("_", "-"), _lower_first(declared.help).replace("%", "%%")
+    if declared.kind is FLAG:
+        if default:
+            group.add_argument(f"--no-{name}", dest=item.name, action="store_false", help=f"no {help}")
+        else:
+            group.add_argument(f"--{name}", dest=item.name, action="store_true", help=help)
+        return
+    group.add_argument(
+        declared.flag or f"--{name}",
+        dest=item.name,
+        type=argument_type(declared.kind),
+        default=default,
+        choices=declared.choices,
+        metavar=declared.metavar,
+        help=f"{help} (default: {declared.default_help if default is None else default})",
     )
 
 
-def input_sizes(text: str) -> InputSizes:
-    """One :func:`input_size`, or several with commas between, for argparse."""
-    sizes = [input_size(part.strip()) for part in text.split(",")]
-    return sizes[0] if len(sizes) == 1 else sizes
+def settings_from(args: argparse.Namespace, cls: type[T], **given: Any) -> T:
+    """Returns the settings that the command line asks for.
+
+    Args:
+        args: Parsed arguments.
+        cls: Dataclass passed to :func:`add_settings`.
+        **given: Fields that have no option.
+
+    Raises:
+        FaceDetError: Values that do not go together.
+    """
+    parsed = {item.name: getattr(args, item.name) for item, _ in declared_settings(cls) if item.name not in given}
+    return cls(**parsed, **given)
 
 
-def input_size(text: str) -> InputSize:
-    """``640``, ``640x480``, ``auto`` or ``original``, for argparse."""
-    if text in ("auto", "original"):
-        return cast(Literal["auto", "original"], text)
-    try:
-        sides = [int(side) for side in text.lower().split("x")]
-        return check_input_size(sides[0] if len(sides) == 1 else tuple(sides))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be a side like 640, WxH like 640x480, auto or original, not {text!r}"
-        ) from None
-    except FaceDetError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
-    return int(text)
-
-
-def fraction(text: str) -> float:
-    """A number from 0 to 1, for argparse."""
-    return _number(text, 1.0, "from 0 to 1")
-
-
-def non_negative(text: str) -> float:
-    """A finite number from 0 on, for argparse."""
-    return _number(text, sys.float_info.max, "from 0 on")
-
-
-def _number(text: str, largest: float, span: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= largest:
-        raise argparse.ArgumentTypeError(f"must be a number {span}, not {text!r}")
-    return value
-
-
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "--model": dict(
-        default="yunet_n",
-        metavar="M",
-        help="a name of the zoo, an .onnx file or a .py config of MMDetection (default: %(default)s)",
-    ),
-    "--weights": dict(metavar="W", help="an .onnx or .pth file for a zoo name or config"),
-    "--device": dict(
-        metavar="D",
-        help="cpu, openvino, cuda, cuda:1, trt (NVIDIA's TensorRT itself), tensorrt (through ONNX Runtime), coreml or "
-        "directml (default: the CPU for .onnx files)",
-    ),
-    "--precision": dict(
-        choices=("fp32", "fp16", "bf16", "int8"),
-        help="of the arithmetic, for devices openvino and trt (default: what they hold for best)",
-    ),
-    "--threads": dict(type=positive, metavar="N", help="threads of the network (default: a core each)"),
-    "--size": dict(
-        type=input_sizes,
-        default=640,
-        metavar="S",
-        help="what the network sees: a square's side, WxH, auto (as 640, with less padding: faster), original, or "
-        "several with commas, as 320,640, whose faces are merged (default: %(default)s)",
-    ),
-    "--tiles": dict(
-        type=positive,
-        metavar="PIXELS",
-        help="also look at overlapping tiles of this side: for tiny faces in huge images (default: none)",
-    ),
-    "--score-thr": dict(type=fraction, default=0.5, metavar="T", help="least score (default: %(default)s)"),
-    "--iou-thr": dict(
-        type=fraction,
-        default=0.4,
-        metavar="T",
-        help="IoU above which two boxes are one face (default: %(default)s)",
-    ),
-    "--max-faces": dict(type=positive, metavar="N", help="give only the N faces with the best scores (default: all)"),
-}
+def _lower_first(text: str) -> str:
+    """Returns ``text`` with a small first letter, unless its first word is an abbreviation such as IoU."""
+    return text if any(map(str.isupper, text.partition(" ")[0][1:])) else text[0].lower() + text[1:]

@@ -1,4 +1,4 @@
-"""``facedet bench``: how fast a model finds faces on this machine."""
+"""``facedet bench``: times a model on this machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facedet_mm.benchmark.backends import call_times
-from facedet_mm.cli.arguments import add_detector_arguments, detector_from, input_size, non_negative, positive
+from facedet_mm.benchmark.timing import detection_times
+from facedet_mm.cli.arguments import add_settings, input_size, non_negative, positive, settings_from
+from facedet_mm.detectors import DetectorOptions, InputSize, open_detector
 from facedet_mm.io.images import read_image
 from facedet_mm.system.files import write_text
 from facedet_mm.zoo import asset_path
@@ -25,42 +28,56 @@ examples:
   facedet bench --model scrfd_2.5g.onnx --device openvino --sizes 320 640 auto --batches 1 8 --threads 1 2
   facedet bench --image crowd.jpg --json times.json
 
-Times are of everything from the decoded image to its faces, in milliseconds an image: the median and the
-95th percentile of repeated calls."""
+Times cover everything from the decoded image to its faces, in milliseconds per image: the median and the 95th
+percentile of repeated calls."""
 _WARM_UP = 2
-_FEWEST = 5
+_MIN_CALLS = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.epilog = _EPILOG
-    parser.add_argument("--image", type=Path, default=asset_path("solvay_1927.jpg"), help="the image (a group of 29)")
+    parser.add_argument("--image", type=Path, default=asset_path("solvay_1927.jpg"), help="image (default: 29 people)")
     parser.add_argument(
-        "--sizes", nargs="+", type=input_size, default=[320, 480, 640, 960], metavar="S", help="sizes (%(default)s)"
+        "--sizes",
+        nargs="+",
+        type=input_size,
+        default=[320, 480, 640, 960],
+        metavar="S",
+        help="input sizes (default: 320 480 640 960)",
     )
-    parser.add_argument("--batches", nargs="+", type=positive, default=[1], metavar="N", help="batch sizes (1)")
     parser.add_argument(
-        "--threads", nargs="+", type=positive, default=[None], metavar="N", help="threads (default: a core each)"
+        "--batches", nargs="+", type=positive, default=[1], metavar="N", help="batch sizes (default: 1)"
+    )
+    parser.add_argument(
+        "--threads",
+        nargs="+",
+        type=positive,
+        default=[None],
+        metavar="N",
+        help="numbers of threads (default: one per core)",
     )
     parser.add_argument(
         "--seconds",
         type=non_negative,
         default=1.0,
         metavar="T",
-        help="time spent on each line of the table (%(default)s)",
+        help="time spent on each row of the table (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
-    add_detector_arguments(parser, without=("--size", "--threads"))
+    add_settings(parser.add_argument_group("detector"), DetectorOptions, without=("input_size", "threads"))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; gives the exit status."""
+    """Runs the command and returns the exit status."""
     image = read_image(args.image)
+    options = settings_from(args, DetectorOptions, input_size=args.sizes[0], threads=None)
     cells = len(args.threads) * len(args.sizes) * len(args.batches)
-    print(f"{args.model}, {image.shape[1]} x {image.shape[0]} image, milliseconds an image")
+    print(f"{args.model}, {image.shape[1]} x {image.shape[0]} image, milliseconds per image")
     print(f"{'size':>10}{'batch':>7}{'threads':>9}{'median':>9}{'p95':>9}{'images/s':>12}{'faces':>7}")
     rows = []
-    for row in tqdm(_rows(args, image), total=cells, disable=not sys.stderr.isatty(), leave=False):
+    found = _rows(options, image, args.threads, args.sizes, args.batches, args.seconds)
+    for row in tqdm(found, total=cells, disable=not sys.stderr.isatty(), leave=False):
         rows.append(row)
         threads = "auto" if row["threads"] is None else row["threads"]
         tqdm.write(
@@ -72,13 +89,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(args: argparse.Namespace, image: Any) -> Iterator[dict[str, Any]]:
-    for threads in args.threads:
-        detector = detector_from(argparse.Namespace(**{**vars(args), "threads": threads, "size": args.sizes[0]}))
-        for size, batch in itertools.product(args.sizes, args.batches):
-            detector.input_size = size
+def _rows(
+    options: DetectorOptions,
+    image: NDArray[np.uint8],
+    all_threads: Sequence[int | None],
+    sizes: Sequence[InputSize],
+    batches: Sequence[int],
+    seconds: float,
+) -> Iterator[dict[str, Any]]:
+    for threads in all_threads:
+        opened = open_detector(replace(options, threads=threads))
+        for size, batch in itertools.product(sizes, batches):
+            detector = opened.replace(input_size=size)
             faces = len(detector.detect(image))
-            times = np.array(list(call_times(detector, [image], batch, args.seconds, _WARM_UP, _FEWEST))) / batch
+            times = np.array(list(detection_times(detector, [image], batch, seconds, _WARM_UP, _MIN_CALLS))) / batch
             median, high = np.percentile(times, [50, 95]).tolist()
             name = "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
             yield dict(size=name, batch=batch, threads=threads, median_ms=median, p95_ms=high, faces=faces)

@@ -1,4 +1,4 @@
-"""``facedet detect``: faces in images, as text, annotated images, crops and result files."""
+"""``facedet detect``: finds faces in images and writes text, annotated images, crops and result files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facedet_mm.cli.arguments import add_detector_arguments, detector_from, non_negative, positive
+from facedet_mm.cli.arguments import add_settings, non_negative, positive, settings_from
 from facedet_mm.cli.inputs import Input, find_inputs
-from facedet_mm.cli.outputs import ImageOutputs, result_files
-from facedet_mm.detectors import Detector
+from facedet_mm.cli.outputs import ImageOutputs, OutputOptions, result_files
+from facedet_mm.detectors import Detector, DetectorOptions, open_detector
 from facedet_mm.errors import ImageError
 from facedet_mm.imaging.anonymization import Method
 from facedet_mm.io.formats import ImageFaces
@@ -36,16 +36,16 @@ examples:
   facedet detect crowd.jpg --size auto --tiles 640
   facedet detect WIDER_val/images --recursive --wider predictions --score-thr 0.02 --iou-thr 0.45
 
-An image that can't be read is reported on standard error and left out, the others are done; the exit status
-is then 1. The JSON is a list of {"image", "width", "height", "faces": [{"box": [x1, y1, x2, y2], "score",
-"landmarks": [[x, y] * 5]}]} in pixels; "landmarks" is missing when the model has none."""
+An image that can't be read is reported on standard error and skipped; the exit status is then 1. The JSON is a list of
+{"image", "width", "height", "faces": [{"box": [x1, y1, x2, y2], "score", "landmarks": [[x, y] * 5]}]} in pixels;
+"landmarks" is missing when the model has none."""
 _LISTED = 5
-"""Up to so many faces of an image are listed one by one."""
+"""Largest number of faces of an image that are listed one by one."""
 
 
 @dataclass(frozen=True)
 class _Item:
-    """An image on its way."""
+    """An image between reading and writing."""
 
     number: int
     given: Input
@@ -61,19 +61,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="image files, folders, patterns, or - for a list of them on stdin"
     )
-    parser.add_argument("--recursive", "-r", action="store_true", help="look into the folders of a folder, too")
+    parser.add_argument("--recursive", "-r", action="store_true", help="search subfolders too")
     results = parser.add_argument_group("results")
     results.add_argument("--out", type=Path, metavar="DIR", help="write annotated images into this folder")
     results.add_argument("--json", type=Path, metavar="FILE", help="write all faces as JSON")
-    results.add_argument("--csv", type=Path, metavar="FILE", help="write all faces as CSV, a line a face")
+    results.add_argument("--csv", type=Path, metavar="FILE", help="write all faces as CSV, one line per face")
     results.add_argument("--coco", type=Path, metavar="FILE", help="write all faces as COCO annotations")
     results.add_argument("--wider", type=Path, metavar="DIR", help="write WIDER FACE submission files, EVENT/NAME.txt")
-    results.add_argument("--crops", type=Path, metavar="DIR", help="write each face as an image of its own")
+    results.add_argument("--crops", type=Path, metavar="DIR", help="write an image of each face into this folder")
     results.add_argument(
         "--align",
         type=positive,
         metavar="SIDE",
-        help="turn and scale the crops so that eyes, nose and mouth lie where ArcFace wants them (usually 112)",
+        help="rotate and scale the crops so that eyes, nose and mouth are where ArcFace expects them (usually 112)",
     )
     results.add_argument(
         "--anonymize", choices=get_args(Method), help="make the faces in the images of --out unrecognizable"
@@ -83,34 +83,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=non_negative,
         default=0.2,
         metavar="M",
-        help="what --crops and --anonymize add around a face, as a share of its size (default: %(default)s)",
+        help="margin of --crops and --anonymize around a face, as a share of its size (default: %(default)s)",
     )
-    parser.add_argument("--quiet", "-q", action="store_true", help="print no line for each image")
-    add_detector_arguments(parser)
+    parser.add_argument("--quiet", "-q", action="store_true", help="print no lines about single images")
+    add_settings(parser.add_argument_group("detector"), DetectorOptions)
     speed = parser.add_argument_group("speed")
     speed.add_argument(
-        "--batch", type=positive, default=1, metavar="N", help="images that the network sees at a time; for GPUs (1)"
+        "--batch", type=positive, default=1, metavar="N", help="images per run of the network, for GPUs (default: 1)"
     )
     speed.add_argument(
         "--workers",
         type=positive,
         default=min(4, os.cpu_count() or 1),
         metavar="N",
-        help="threads that read and write images meanwhile (default: a core each, at most 4)",
+        help="threads that read and write images (default: one per core, at most 4)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; gives the exit status."""
+    """Runs the command and returns the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid text
-    opencv_logging().setLogLevel(0)  # our own message says it better
+    opencv_logging().setLogLevel(0)  # our own messages are clearer
     inputs = find_inputs(args.inputs, args.recursive)
-    outputs = ImageOutputs(args, inputs)
-    detector = detector_from(args)
+    options = OutputOptions(**{item.name: getattr(args, item.name) for item in fields(OutputOptions)})
+    outputs = ImageOutputs(options, inputs)
+    detector = open_detector(settings_from(args, DetectorOptions))
     ahead = args.workers + args.batch
     failed = found = 0
-    with result_files(args) as add, thread_pool(args.workers) as pool, _progress(len(inputs)) as bar:
+    with result_files(options) as add, thread_pool(args.workers) as pool, _progress(len(inputs)) as bar:
 
         def write(item: _Item) -> _Item:
             try:
@@ -147,11 +148,11 @@ def _read(item: _Item) -> _Item:
 
 
 def _detect(detector: Detector, items: Iterable[_Item], batch: int) -> Iterator[_Item]:
-    """Adds the faces, ``batch`` images at a time; those that could not be read pass in their place."""
+    """Adds the faces, ``batch`` images at a time; images that could not be read keep their place."""
     waiting: list[_Item] = []
     for item in items:
         waiting.append(item)
-        if sum(one.image is not None for one in waiting) == batch:
+        if sum(item.image is not None for item in waiting) == batch:
             yield from _with_faces(detector, waiting)
             waiting = []
     yield from _with_faces(detector, waiting)

@@ -1,4 +1,4 @@
-"""Which images a command line means: files, folders, patterns, and a list on standard input."""
+"""The images of a command line: files, folders, patterns, and a list on standard input."""
 
 from __future__ import annotations
 
@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from facedet_mm.errors import ImageError
-
-SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in "avif bmp dib gif jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp".split()  # noqa: SIM905
-)
-"""What counts as an image in a folder; a file that is named is tried whatever its name."""
+from facedet_mm.io.images import IMAGE_SUFFIXES
 
 
 class Input(NamedTuple):
-    """An image to work on.
+    """An image to process.
 
     Attributes:
-        path: the file; it may turn out not to exist.
-        name: what its results are called: the path below the folder that was given, else the file's name.
+        path: Path of the file, which may not exist.
+        name: Name of its results: the path below the given folder, or else the file name.
     """
 
     path: Path
@@ -31,33 +26,36 @@ class Input(NamedTuple):
 
 
 def find_inputs(words: Sequence[str], recursive: bool) -> list[Input]:
-    """The images that ``words`` mean, in their order; those of a folder sorted.
+    """Returns the images that ``words`` stand for, in their order; those of a folder are sorted.
+
+    A folder contributes its files with one of the :data:`~facedet_mm.io.images.IMAGE_SUFFIXES`; a file that is named
+    is tried whatever its name.
 
     Args:
-        words: files, folders, patterns (``*``, ``?``, ``[…]``, ``**``), or ``-``: lines of standard input.
-        recursive: whether to look into the folders of a folder.
+        words: Files, folders, patterns (``*``, ``?``, ``[…]``, ``**``), or ``-`` for the lines of standard input.
+        recursive: Whether to search subfolders.
 
     Raises:
-        ImageError: a folder without images, or a pattern that nothing fits.
+        ImageError: A folder has no images, or a pattern matches no file.
     """
-    return [found for word in words for found in _meant(word, recursive)]
+    return [found for word in words for found in _expand(word, recursive)]
 
 
-def _meant(word: str, recursive: bool) -> Iterator[Input]:
+def _expand(word: str, recursive: bool) -> Iterator[Input]:
     if word == "-":
         for line in _listed():
-            yield from _meant(f"./{line}" if line == "-" else line, recursive)
+            yield from _expand(f"./{line}" if line == "-" else line, recursive)
         return
     if not word:
-        raise ImageError("an input's name is empty")
+        raise ImageError("the name of an input is empty")
     path = Path(word)
-    # os.path's tests, unlike pathlib's, are false for what can't be looked at
+    # os.path's tests, unlike pathlib's, are false for files that can't be accessed
     if os.path.isdir(word):
         yield from _in_folder(path, recursive)
     elif not os.path.lexists(word) and glob.has_magic(word):
         matches = sorted(glob.glob(word, recursive=True))
         if not matches:
-            raise ImageError(f"{word}: no file fits this pattern")
+            raise ImageError(f"{word}: no file matches this pattern")
         for match in map(Path, matches):
             yield from _in_folder(match, recursive) if match.is_dir() else [Input(match, Path(match.name))]
     else:
@@ -65,7 +63,7 @@ def _meant(word: str, recursive: bool) -> Iterator[Input]:
 
 
 def _listed() -> list[str]:
-    """The names on standard input, a line each, or ended by zeros as ``find -print0`` gives them."""
+    """Returns the names on standard input: one per line, or separated by zero bytes as by ``find -print0``."""
     if sys.stdin is None:
         raise ImageError("there is no standard input to read a list from")
     raw = getattr(sys.stdin, "buffer", None)
@@ -83,8 +81,8 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Input]:
         if not recursive:
             folders.clear()
     files.sort()
-    images = [path for path in files if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
     if not images:
-        hint = "" if recursive else "; --recursive also looks into its folders"
+        hint = "" if recursive else "; --recursive also searches its subfolders"
         raise ImageError(f"{folder}: no images in this folder{hint}")
     yield from (Input(path, path.relative_to(folder)) for path in images)

@@ -1,13 +1,13 @@
-"""What ``facedet detect`` writes: images, crops, and files of all results."""
+"""The outputs of ``facedet detect``: annotated images, crops, and files of all faces."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from facedet_mm.cli.inputs import Input
 from facedet_mm.datasets.submission import write_prediction_file
 from facedet_mm.errors import FaceDetError
-from facedet_mm.imaging.anonymization import anonymize
+from facedet_mm.imaging.anonymization import Method, anonymize
 from facedet_mm.imaging.drawing import draw_faces
 from facedet_mm.io.formats import CSV_COLUMNS, ImageFaces, coco_document, csv_rows, csv_text, json_record
 from facedet_mm.io.images import write_image
@@ -28,85 +28,123 @@ from facedet_mm.system.files import atomic_path, write_text
 Add: TypeAlias = Callable[[ImageFaces], None]
 
 
-class ImageOutputs:
-    """The files that each image gets of its own.
+@dataclass(frozen=True)
+class OutputOptions:
+    """Files and folders that ``facedet detect`` writes.
 
-    Args:
-        args: ``out``, ``anonymize``, ``crops``, ``align``, ``margin`` and ``wider`` of the command line.
-        inputs: all images, so that no two are given one name.
+    Attributes:
+        out: Folder of the annotated images.
+        anonymize: Method that makes the faces in ``out`` unrecognizable; ``None`` draws boxes.
+        crops: Folder of the face crops.
+        align: Side in pixels of aligned crops; ``None`` leaves the crops upright.
+        margin: Margin around a face for crops and anonymization, as a share of its size.
+        wider: Folder of the WIDER FACE submission files.
+        json: JSON file with all faces.
+        csv: CSV file with all faces.
+        coco: COCO file with all faces.
 
     Raises:
-        FaceDetError: an image would be overwritten, or options that need another one.
+        FaceDetError: An option needs another one, or two files are the same.
     """
 
-    def __init__(self, args: argparse.Namespace, inputs: Sequence[Input]) -> None:
-        if args.anonymize and not args.out:
-            raise FaceDetError("--anonymize needs --out DIR, where the images go")
-        if args.align and not args.crops:
-            raise FaceDetError("--align needs --crops DIR, where the faces go")
-        self._args = args
+    out: Path | None = None
+    anonymize: Method | None = None
+    crops: Path | None = None
+    align: int | None = None
+    margin: float = 0.2
+    wider: Path | None = None
+    json: Path | None = None
+    csv: Path | None = None
+    coco: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.anonymize and not self.out:
+            raise FaceDetError("--anonymize needs --out DIR, the folder for the images")
+        if self.align and not self.crops:
+            raise FaceDetError("--align needs --crops DIR, the folder for the faces")
+        files = self.result_files()
+        if len({_real(path) for path in files.values()}) < len(files):
+            raise FaceDetError(f"--{' and --'.join(files)} would share a file; give each its own")
+        for name, path in files.items():
+            if path.is_dir():
+                raise FaceDetError(f"--{name} {path} is a folder; give a file")
+
+    def result_files(self) -> dict[str, Path]:
+        """Returns the files for the faces of all images, by option."""
+        return {name: path for name in _WRITERS if (path := getattr(self, name))}
+
+
+class ImageOutputs:
+    """Writes the files that each image gets.
+
+    Args:
+        options: Files and folders to write.
+        inputs: All images, so that no two get the same name.
+
+    Raises:
+        FaceDetError: An input would be overwritten, or two images would get the same file.
+    """
+
+    def __init__(self, options: OutputOptions, inputs: Sequence[Input]) -> None:
+        self._options = options
         self._names = _unique_names([given.name for given in inputs])
         self._originals = {_real(given.path) for given in inputs}
-        for name in self._names if args.out else ():
-            self._spare("--out", args.out / name)
-        for option in _WRITERS:
-            if path := getattr(args, option):
-                self._spare(f"--{option}", path)
-        self._wider = [_wider_file(args.wider, given.path) for given in inputs] if args.wider else []
+        if options.out:
+            for name in self._names:
+                self._refuse_input("--out", options.out / name)
+        for option, path in options.result_files().items():
+            self._refuse_input(f"--{option}", path)
+        self._wider = [_wider_file(options.wider, given.path) for given in inputs] if options.wider else []
         for file, images in Counter(self._wider).items():
             if images > 1:
                 raise FaceDetError(f"--wider: two images would get {file}; give them other names or folders")
 
-    def _spare(self, option: str, path: Path) -> None:
-        """Raises :class:`FaceDetError` if ``path`` is one of the images that are read."""
+    def _refuse_input(self, option: str, path: Path) -> None:
+        """Raises :class:`FaceDetError` if ``path`` is one of the input images."""
         if _real(path) in self._originals:
-            raise FaceDetError(f"{option} would overwrite {path}, which is read; choose another place")
+            raise FaceDetError(f"{option} would overwrite {path}, which is an input; choose another place")
 
     def target(self, number: int) -> Path | None:
-        """Where the image of input ``number`` goes, ``None`` without ``--out``."""
-        return self._args.out / self._names[number] if self._args.out else None
+        """Returns the path of the annotated image of input ``number``; ``None`` without ``--out``."""
+        return self._options.out / self._names[number] if self._options.out else None
 
     def write(self, number: int, path: Path, image: NDArray[np.uint8], faces: Faces) -> None:
-        """Writes all that was asked for; may be called from several threads.
+        """Writes all files of one image; may be called from several threads.
 
         Raises:
-            ImageError: the image can't be written in its format.
-            FaceDetError: a file can't be written.
+            ImageError: The image can't be written in its format.
+            FaceDetError: A file can't be written.
         """
-        args = self._args
+        options = self._options
         if target := self.target(number):
-            shown = anonymize(image, faces, args.anonymize, margin=args.margin) if args.anonymize else None
-            write_image(target, draw_faces(image, faces) if shown is None else shown)
-        if args.crops:
-            crops = faces.align(image, args.align) if args.align else faces.crop(image, args.margin)
+            if options.anonymize:
+                write_image(target, anonymize(image, faces, options.anonymize, margin=options.margin))
+            else:
+                write_image(target, draw_faces(image, faces))
+        if options.crops:
+            crops = faces.align(image, options.align) if options.align else faces.crop(image, options.margin)
             name = self._names[number]
             for face, crop in enumerate(crops, start=1):
                 if crop.size:
-                    file = args.crops / name.with_name(f"{name.stem}_{face}{name.suffix}")
-                    self._spare("--crops", file)
+                    file = options.crops / name.with_name(f"{name.stem}_{face}{name.suffix}")
+                    self._refuse_input("--crops", file)
                     write_image(file, crop)
-        if args.wider:
+        if options.wider:
             write_prediction_file(self._wider[number], path.name, faces.boxes, faces.scores)
 
 
 @contextmanager
-def result_files(args: argparse.Namespace) -> Iterator[Add]:
-    """Opens ``json``, ``csv`` and ``coco`` of the command line; gives what adds an image to all of them.
+def result_files(options: OutputOptions) -> Iterator[Add]:
+    """Opens the files for the faces of all images and yields a function that adds an image to each of them.
 
-    The files appear, whole, when the block ends without an error.
+    The files appear, complete, when the block ends without an error.
     """
-    wanted = {name: path for name in _WRITERS if (path := getattr(args, name))}
-    if len({_real(path) for path in wanted.values()}) < len(wanted):
-        raise FaceDetError(f"--{' and --'.join(wanted)} would share a file; give each its own")
-    for name, path in wanted.items():
-        if path.is_dir():
-            raise FaceDetError(f"--{name} {path} is a folder; give a file")
     with ExitStack() as stack:
-        adds = [stack.enter_context(_WRITERS[name](path)) for name, path in wanted.items()]
+        adds = [stack.enter_context(_WRITERS[name](path)) for name, path in options.result_files().items()]
 
         def add(image: ImageFaces) -> None:
-            for one in adds:
-                one(image)
+            for add_to_file in adds:
+                add_to_file(image)
 
         yield add
 
@@ -144,29 +182,29 @@ def _coco_file(path: Path) -> Iterator[Add]:
 
 
 _WRITERS = {"json": _json_file, "csv": _csv_file, "coco": _coco_file}
-"""Options that name one file for all images, and what writes it."""
+"""Option of a file for the faces of all images → its writer."""
 
 
 def _real(path: Path) -> str:
     try:
         return os.path.realpath(path)
-    except (OSError, ValueError):  # no name of a file: reading it will say so
+    except (OSError, ValueError):  # not a file name: reading it raises the error
         return str(path)
 
 
 def _wider_file(folder: Path, image: Path) -> Path:
-    """``EVENT/NAME.txt``, where the event is the folder that the image lies in."""
+    """Returns ``EVENT/NAME.txt``; the event is the folder of the image."""
     return folder / Path(_real(image)).parent.name / f"{image.stem}.txt"
 
 
 def _unique_names(names: Sequence[Path]) -> list[Path]:
-    """The names, numbered where two share one, with an ending that can be written."""
+    """Returns the names, numbered where two are the same, with a suffix that OpenCV can write."""
     taken: set[str] = set()
     unique = []
     for wanted in names:
         suffix = wanted.suffix if _can_write(wanted.suffix) else ".png"
         name, number = wanted.with_name(wanted.stem + suffix), 1
-        while str(name).lower() in taken:  # lower: some file systems don't tell cases apart
+        while str(name).lower() in taken:  # some file systems ignore case
             number += 1
             name = wanted.with_name(f"{wanted.stem}_{number}{suffix}")
         taken.add(str(name).lower())
@@ -177,5 +215,5 @@ def _unique_names(names: Sequence[Path]) -> list[Path]:
 def _can_write(suffix: str) -> bool:
     try:
         return bool(cv2.haveImageWriter(f"x{suffix}"))
-    except cv2.error:  # a codec that is switched off, as EXR
+    except cv2.error:  # a codec that is switched off, such as EXR
         return False

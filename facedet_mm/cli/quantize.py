@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facedet_mm.benchmark.robustness import clean_ap, find_images
+from facedet_mm.benchmark.accuracy import clean_ap, find_images
+from facedet_mm.benchmark.timing import call_time
 from facedet_mm.cli.arguments import input_size, positive
 from facedet_mm.cli.inputs import find_inputs
 from facedet_mm.datasets import read_ground_truth
@@ -120,9 +121,7 @@ def _median_milliseconds(detectors: Mapping[str, Detector], images: Sequence[Pat
     for image in map(read_image, images):
         for name, detector in detectors.items():
             detector.detect(image)
-            start = time.perf_counter()
-            detector.detect(image)
-            times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(call_time(partial(detector.detect, image)))
     return {name: float(np.median(values)) for name, values in times.items()}
 
 

@@ -1,4 +1,4 @@
-"""``facedet robustness``: average precision on images made worse."""
+"""``facedet robustness``: average precision on corrupted images."""
 
 from __future__ import annotations
 
@@ -7,29 +7,24 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from facedet_mm.benchmark.robustness import (
-    DARK,
-    IOU_THR,
-    SCORE_THR,
-    Results,
-    describe_run,
-    find_images,
-    measure,
-    plan_cells,
-)
-from facedet_mm.cli.arguments import add_detector_arguments, detector_from, positive
+from facedet_mm.benchmark.accuracy import IOU_THR, SCORE_THR, find_images
+from facedet_mm.benchmark.results import Results, describe_run
+from facedet_mm.benchmark.robustness import DARK, measure, plan_cells
+from facedet_mm.cli.arguments import add_settings, positive, settings_from
 from facedet_mm.datasets import read_ground_truth
 from facedet_mm.datasets.ground_truth import SETTINGS
+from facedet_mm.detectors import DetectorOptions, open_detector
 from facedet_mm.imaging.corruptions import CORRUPTIONS, SEVERITIES
 from facedet_mm.report.heat_map import plot_heat_map
 from facedet_mm.report.plots import check_plot
+from facedet_mm.system.settings import declared_settings
 from facedet_mm.zoo import weights_path
 
 _SUFFIXES = (".onnx", ".py", ".pth", ".pt")
-_KEYED = ("size", "tiles", "device", "precision", "score_thr", "iou_thr", "max_faces")
 _EPILOG = """\
 examples:
   facedet robustness yunet_n --annotations data/wider_face/ground_truth --images data/wider_face/WIDER_val/images
@@ -39,30 +34,36 @@ examples:
 corruptions, from severity 1 to 3:
 {corruptions}
 
-DIR gets robustness.json and heat_map.png. The same command goes on where it was stopped, and another choice of
-corruptions and severities adds to what is there; another model, data set or threshold is refused."""
+The results are robustness.json and heat_map.png in DIR. The same command continues where it was stopped, and another
+choice of corruptions and severities adds to the results; another model, dataset or threshold is refused."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.epilog = _EPILOG.format(corruptions="\n".join(_described()))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("model", metavar="MODEL", help="model name, .onnx file or .py config of MMDetection")
+    parser.add_argument("--annotations", required=True, metavar="GT_DIR", help="folder of the official MAT files")
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder of <event>/<image>.jpg")
     parser.add_argument(
-        "model", metavar="MODEL", help="a name of the zoo, an .onnx file or a .py config of MMDetection"
-    )
-    parser.add_argument("--annotations", required=True, metavar="GT_DIR", help="the folder of the official MAT files")
-    parser.add_argument("--images", required=True, metavar="DIR", help="holds <event>/<image>.jpg")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder of the results (default: outputs/robustness/<name of the model>)",
+        "--out", type=Path, metavar="DIR", help="folder of the results (default: outputs/robustness/MODEL)"
     )
     parser.add_argument(
-        "--corruptions", nargs="+", choices=list(CORRUPTIONS), default=list(CORRUPTIONS), metavar="C", help="(all)"
+        "--corruptions",
+        nargs="+",
+        choices=list(CORRUPTIONS),
+        default=list(CORRUPTIONS),
+        metavar="C",
+        help="corruptions to measure (default: all)",
     )
     parser.add_argument(
-        "--severities", nargs="+", type=int, choices=SEVERITIES, default=SEVERITIES, metavar="N", help="(1 2 3)"
+        "--severities",
+        nargs="+",
+        type=int,
+        choices=SEVERITIES,
+        default=SEVERITIES,
+        metavar="N",
+        help="severities to measure (default: 1 2 3)",
     )
     parser.add_argument(
         "--clahe", action="store_true", help=f"measure {DARK} a second time, with images brightened as in videos"
@@ -72,21 +73,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=min(4, os.cpu_count() or 1),
         metavar="N",
-        help="threads that read images and make them worse meanwhile (default: a core each, at most 4)",
+        help="threads that read and corrupt images (default: one per core, at most 4)",
     )
-    add_detector_arguments(parser, without=("--model",))
-    parser.set_defaults(score_thr=SCORE_THR, iou_thr=IOU_THR)
+    detector = parser.add_argument_group("detector")
+    add_settings(detector, DetectorOptions, without=("model",), score_thr=SCORE_THR, iou_thr=IOU_THR)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; gives the exit status."""
-    out = args.out or Path("outputs", "robustness", _name(args))
+    """Runs the command and returns the exit status."""
+    options = settings_from(args, DetectorOptions)
+    out = args.out or Path("outputs", "robustness", _name(options))
     check_plot(out / "heat_map.png")
     ground_truth = read_ground_truth(args.annotations)
     files = find_images(args.images, ground_truth)
-    detector = detector_from(args)
-    settings = {key: getattr(args, key) for key in _KEYED}
-    results = Results.open(out / "robustness.json", describe_run(_model_files(args), settings, ground_truth, files))
+    detector = open_detector(options)
+    description = describe_run(_model_files(options), _result_settings(options), ground_truth, files)
+    results = Results.open(out / "robustness.json", description)
     wanted = plan_cells(args.corruptions, args.severities, args.clahe)
     cells = [cell for cell in wanted if cell not in results.ap]
     if len(cells) < len(wanted):
@@ -104,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def format_results(results: Results) -> str:
-    """A table of AP in percent, a line a cell, with the mean drop below."""
+    """Returns a table of AP in percent, one line per cell, with the mean drop below."""
     lines = [_row("", "severity", "value", SETTINGS)]
     for cell in results.cells:
         value = "" if cell.value is None else f"{cell.value:g}"
@@ -127,12 +129,21 @@ def _described() -> list[str]:
     ]
 
 
-def _name(args: argparse.Namespace) -> str:
-    path = Path(args.weights or args.model)
+def _name(options: DetectorOptions) -> str:
+    path = Path(options.weights or options.model)
     return path.stem if path.suffix.lower() in _SUFFIXES else path.name
 
 
-def _model_files(args: argparse.Namespace) -> list[Path]:
-    """The files that the detector was built from."""
-    given = [Path(word) for word in (args.model, args.weights) if word and Path(word).suffix.lower() in _SUFFIXES]
-    return given or [path for path in [weights_path(args.model)] if path]
+def _model_files(options: DetectorOptions) -> list[Path]:
+    """Returns the files that the detector was built from."""
+    given = [Path(path) for path in (options.model, options.weights) if path]
+    files = [path for path in given if path.suffix.lower() in _SUFFIXES]
+    return files or [path for path in [weights_path(str(options.model))] if path]
+
+
+def _result_settings(options: DetectorOptions) -> dict[str, Any]:
+    """Returns the settings that results depend on, by the names of their command line options."""
+    names = {item.name: declared.flag.lstrip("-") or item.name for item, declared in declared_settings(DetectorOptions)}
+    return {
+        shown: getattr(options, name) for name, shown in names.items() if name not in ("model", "weights", "threads")
+    }

@@ -43,7 +43,7 @@ class CalibrationInputs:
         return CalibrationInputs(self._detector, self._images[:: max(1, len(self._images) // count)])
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        size, network = self._detector.input_size, self._detector._network
+        size, network = self._detector.options.input_size, self._detector.network
         assert not isinstance(size, list)
         for path in self._images:
             image = read_image(path)

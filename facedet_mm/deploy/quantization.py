@@ -98,7 +98,7 @@ def quantize_onnx(
     if not images:
         raise FaceDetError("quantization measures the activations on images, and no images were given")
     detector = OnnxDetector(model, input_size=input_size)
-    if not isinstance(detector._head, Head):
+    if not isinstance(detector.head, Head):
         raise FaceDetError(
             f"{model} decodes boxes inside the graph, where INT8 costs accuracy: quantize the file of --kind raw"
         )

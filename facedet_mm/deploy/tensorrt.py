@@ -69,7 +69,7 @@ def build_engine(
     """
     size = (shapes.opt[2], shapes.opt[1]) if shapes else input_size
     start = time.perf_counter()
-    detector = TensorRTDetector(model, gpu=gpu, precision=precision, shapes=shapes, input_size=size)
+    detector = TensorRTDetector(model, device=f"tensorrt:{gpu}", precision=precision, shapes=shapes, input_size=size)
     seconds = time.perf_counter() - start
     image = asset_path("solvay_1927.jpg") if image is None else image
     found, expected = detector.detect(image), OnnxDetector(model, input_size=size).detect(image)

@@ -1,41 +1,41 @@
-"""The one interface of all detectors, and what those that feed a letterboxed image to a network share."""
+"""The interface of all detectors, and what those that feed letterboxed images to a network share."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import os
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.preprocess import InputSize, Letterbox, Normalization, Workspace, check_input_size, make_blob
 from facedet_mm.detectors.views import View, check_tiles, merge_views, plan_views
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.io.images import load_image
 from facedet_mm.structures import Faces
+from facedet_mm.system.settings import declared_settings
 
 Image: TypeAlias = str | os.PathLike[str] | NDArray[np.uint8]
 """A path, or a uint8 array: gray (H, W), BGR (H, W, 3) or BGRA (H, W, 4)."""
 
-InputSizes: TypeAlias = InputSize | list[InputSize]
-"""One :data:`InputSize`, or a list of them: all are run and their faces merged."""
+D = TypeVar("D", bound="LetterboxDetector")
 
 _BATCH = 8
 CPU_BATCH_PIXELS = 640 * 640
-"""As ``NetworkInput.batch_pixels``: what more hold between layers outgrows the caches."""
+"""The ``NetworkInput.batch_pixels`` of CPUs: the activations of larger batches outgrow the caches."""
+_FIXED = {item.name: declared.fixed for item, declared in declared_settings(DetectorOptions)}
 
 
 class Detector(Protocol):
-    """Finds faces in images; keeps nothing between calls and may be called from several threads.
-
-    Attributes:
-        score_thr: only faces with a score above it come out.
-        iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
+    """Finds faces in images. Immutable, without state between calls, and safe to call from several threads.
 
     Example:
         >>> from facedet_mm import Faces, build_detector
@@ -46,41 +46,47 @@ class Detector(Protocol):
         29
     """
 
-    score_thr: float
-    iou_thr: float
-
     @property
-    def input_size(self) -> InputSizes:
-        """What the network sees: an int (square), (width, height), ``'auto'``, ``'original'`` or a list of these."""
+    def options(self) -> DetectorOptions:
+        """Settings of the detector; ``input_size`` is what the network sees, which a model file may fix."""
         ...
 
-    @input_size.setter
-    def input_size(self, size: InputSizes) -> None: ...
+    def replace(self, **changes: Any) -> Detector:
+        """Returns a detector with other settings that shares the opened model, so it costs next to nothing.
 
-    def detect(self, image: Image) -> Faces:
-        """Faces of one image in its pixels, by descending score.
+        Args:
+            **changes: New values of :class:`DetectorOptions` fields, such as ``score_thr=0.02`` or ``input_size=320``.
 
         Raises:
-            ImageError: the image can't be read or is no uint8 image.
+            FaceDetError: A value is out of range, or the setting is fixed once the model is open (``model``,
+                ``weights``, ``device``, ``threads``, ``precision``).
+        """
+        ...
+
+    def detect(self, image: Image) -> Faces:
+        """Returns the faces of one image in its pixels, by descending score.
+
+        Raises:
+            ImageError: The image can't be read or is not a uint8 image.
         """
         ...
 
     def detect_batch(self, images: Sequence[Image]) -> list[Faces]:
-        """Faces of each image, in the order of ``images``; raises as :meth:`detect` does."""
+        """Returns the faces of each image, in the order of ``images``; raises as :meth:`detect` does."""
         ...
 
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """What a network takes.
+    """The input that a network takes.
 
     Attributes:
-        name: of the model, for errors.
-        normalization: of the pixels.
-        divisor: both sides are multiples of it.
-        fixed_size: (width, height) where it takes no other.
-        batch: how many views it takes at a time, ``None`` is any number.
-        batch_pixels: more pixels than so many at a time take longer than one view after the other.
+        name: Model name used in error messages.
+        normalization: Normalization of the pixels.
+        divisor: Both sides of the input are multiples of this number.
+        fixed_size: (width, height) of a network that takes a single size; ``None`` if the size is free.
+        batch: Number of views per run; ``None`` if it is free.
+        batch_pixels: Largest number of pixels per batch; beyond it, running views one by one is faster.
     """
 
     name: str
@@ -90,113 +96,116 @@ class NetworkInput:
     batch: int | None = None
     batch_pixels: float = math.inf
 
-    def batch_of(self, canvas: tuple[int, int]) -> int:
-        """How many views of (width, height) it gets at a time."""
+    def batch_size(self, canvas: tuple[int, int]) -> int:
+        """Returns how many views of this (width, height) run at a time."""
         return self.batch or max(1, int(min(_BATCH, self.batch_pixels // (canvas[0] * canvas[1]))))
+
+    def fitting_sizes(self, sizes: InputSize | list[InputSize]) -> list[InputSize]:
+        """Returns the distinct input sizes that the network runs for the wanted ``sizes``.
+
+        Raises:
+            FaceDetError: A side is not a multiple of the divisor.
+            ModelError: The network takes a single size, which is another one.
+        """
+        wanted = [check_input_size(size, self.divisor) for size in (sizes if isinstance(sizes, list) else [sizes])]
+        if self.fixed_size is None:
+            return list(dict.fromkeys(wanted))
+        width, height = self.fixed_size
+        if not set(wanted) <= {self.fixed_size, width if width == height else self.fixed_size, "auto"}:
+            raise ModelError(f"{self.name} takes only {width} x {height} images; pass input_size={self.fixed_size}")
+        return [self.fixed_size]
 
 
 class LetterboxDetector(ABC):
-    """Images to views, views of one size to batches, their faces back to the images.
+    """Turns images into views, runs views of one size in batches, and merges the faces of each image's views.
+
+    Attributes:
+        network: Input that the network takes.
 
     Args:
-        network: what the network takes.
-        score_thr: only faces with a score above it come out.
-        iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
-        input_size: see :class:`Detector`.
-        max_faces: only so many come out, those with the best scores; ``None`` is all.
-        tiles: also look at tiles of so many pixels of the image, a side or (width, height), overlapping by a
-            fifth: for tiny faces in huge images.
+        options: Settings of the detector.
+        network: Input that the network takes.
 
     Raises:
-        FaceDetError: a value is out of range, or the network does not take ``input_size``.
+        FaceDetError: The network does not take the ``input_size`` of the options.
     """
 
-    def __init__(
-        self,
-        network: NetworkInput,
-        score_thr: float,
-        iou_thr: float,
-        input_size: InputSizes,
-        max_faces: int | None,
-        tiles: int | tuple[int, int] | None,
-    ) -> None:
-        check_thresholds(score_thr, iou_thr)
-        if max_faces is not None and not (isinstance(max_faces, (int, np.integer)) and max_faces >= 1):
-            raise FaceDetError(f"max_faces must be a whole number of at least 1 or None, not {max_faces}")
-        self.score_thr = score_thr
-        self.iou_thr = iou_thr
-        self.max_faces = max_faces
-        self.tiles = check_tiles(tiles)
-        self._network = network
+    def __init__(self, options: DetectorOptions, network: NetworkInput) -> None:
+        self.network = network
         self._workspace = Workspace()
-        self.input_size = input_size
+        self._configure(options)
 
     @property
-    def input_size(self) -> InputSizes:
-        """What the network sees; see :class:`Detector`."""
-        return self._sizes[0] if len(self._sizes) == 1 else list(self._sizes)
+    def options(self) -> DetectorOptions:
+        """Settings of the detector; see :class:`Detector`."""
+        return self._options
 
-    @input_size.setter
-    def input_size(self, size: InputSizes) -> None:
-        wanted = size if isinstance(size, list) else [size]
-        if not wanted:
-            raise FaceDetError("input_size is an empty list; give at least one size")
-        sizes = [check_input_size(one, self._network.divisor) for one in wanted]
-        if fixed := self._network.fixed_size:
-            if not set(sizes) <= {fixed, fixed[0] if fixed[0] == fixed[1] else fixed, "auto"}:
-                width, height = fixed
-                raise ModelError(f"{self._network.name} takes only {width} x {height} images; pass input_size={fixed}")
-            sizes = [fixed]
-        self._sizes: Sequence[InputSize] = tuple(dict.fromkeys(sizes))
+    def replace(self: D, **changes: Any) -> D:
+        """Returns a detector with other settings that shares the opened model; see :class:`Detector`."""
+        options = dataclasses.replace(self._options, **changes)
+        for name in changes:
+            if _FIXED[name] and getattr(options, name) != getattr(self._options, name):
+                raise FaceDetError(f"{name} is fixed once the model is open; use build_detector({name}=…)")
+        replaced = copy.copy(self)
+        replaced._configure(options)
+        return replaced
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED:  # an attribute that nothing reads would be a silent mistake
+            raise AttributeError(f"detectors are immutable; use detector.replace({name}=…)")
+        super().__setattr__(name, value)
 
     def detect(self, image: Image) -> Faces:
-        """Faces of one image; see :class:`Detector`."""
+        """Returns the faces of one image; see :class:`Detector`."""
         return self._detect([image])[0]
 
     def detect_batch(self, images: Sequence[Image]) -> list[Faces]:
-        """Faces of each image; views of one input size run together where the network allows it."""
+        """Returns the faces of each image; views of one input size run together where the network allows it."""
         parts = (self._detect(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH))
         return [faces for part in parts for faces in part]
 
-    def _make_input(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Letterbox]) -> NDArray[Any]:
-        """The network's input for images that share one canvas; it lies there until this thread makes the next."""
-        return make_blob(images, boxes, self._network.normalization, self._workspace)
+    def _configure(self, options: DetectorOptions) -> None:
+        """Takes the settings; called while a detector is made, before anyone else sees it."""
+        sizes = self.network.fitting_sizes(options.input_size)
+        self._sizes: Sequence[InputSize] = tuple(sizes)
+        self._tiles = check_tiles(options.tiles)
+        self._options = dataclasses.replace(options, input_size=sizes[0] if len(sizes) == 1 else sizes)
+
+    def _make_input(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> NDArray[Any]:
+        """Returns the network's input for images that share one canvas, valid until this thread's next call."""
+        return make_blob(images, letterboxes, self.network.normalization, self._workspace)
 
     @abstractmethod
-    def _find(self, blob: NDArray[Any], boxes: Sequence[Letterbox]) -> Iterable[Faces]:
-        """Faces of each view of a batch, in pixels of its region.
+    def _infer(self, blob: NDArray[Any], letterboxes: Sequence[Letterbox]) -> Iterable[Faces]:
+        """Returns the faces of each view of a batch, in pixels of its region.
 
         Args:
-            blob: what :meth:`_make_input` gives for them, (N, 3, H, W) float32 unless that is overridden.
-            boxes: where each of the N views lies in it.
+            blob: Result of :meth:`_make_input`: (N, 3, H, W) float32 unless that is overridden.
+            letterboxes: Place of each of the N views in the input.
         """
 
     def _detect(self, images: Sequence[Image]) -> list[Faces]:
         arrays = [load_image(image) for image in images]
-        plans = [plan_views(p.shape[1], p.shape[0], self._sizes, self.tiles, self._network.divisor) for p in arrays]
-        found = iter(self._find_all([(p, view) for p, plan in zip(arrays, plans, strict=True) for view in plan]))
-        return [self._best(plan, [next(found) for _ in plan]) for plan in plans]
+        sizes, tiles, divisor = self._sizes, self._tiles, self.network.divisor
+        plans = [plan_views(array.shape[1], array.shape[0], sizes, tiles, divisor) for array in arrays]
+        views = [(array, view) for array, plan in zip(arrays, plans, strict=True) for view in plan]
+        found = iter(self._infer_views(views))
+        return [self._merge(plan, [next(found) for _ in plan]) for plan in plans]
 
-    def _find_all(self, views: Sequence[tuple[NDArray[np.uint8], View]]) -> list[Faces]:
+    def _infer_views(self, views: Sequence[tuple[NDArray[np.uint8], View]]) -> list[Faces]:
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, (_, view) in enumerate(views):
             groups[view.letterbox.canvas].append(i)
         found: dict[int, Faces] = {}
         for canvas, group in groups.items():
-            step = self._network.batch_of(canvas)
+            step = self.network.batch_size(canvas)
             for batch in (group[i : i + step] for i in range(0, len(group), step)):
-                fitted = [views[i][1].letterbox for i in batch]
+                letterboxes = [views[i][1].letterbox for i in batch]
                 crops = [views[i][1].crop(views[i][0]) for i in batch]
-                found.update(zip(batch, self._find(self._make_input(crops, fitted), fitted), strict=True))
+                found.update(zip(batch, self._infer(self._make_input(crops, letterboxes), letterboxes), strict=True))
         return [found[i] for i in range(len(views))]
 
-    def _best(self, plan: Sequence[View], found: Sequence[Faces]) -> Faces:
-        faces = found[0] if len(plan) == 1 else merge_views(plan, found, self.iou_thr)
-        return faces if self.max_faces is None else faces[: self.max_faces]
-
-
-def check_thresholds(score_thr: float, iou_thr: float) -> None:
-    """Raises :class:`FaceDetError` unless both are in [0, 1]."""
-    for name, value in (("score_thr", score_thr), ("iou_thr", iou_thr)):
-        if not 0 <= value <= 1:
-            raise FaceDetError(f"{name} must be between 0 and 1, not {value}")
+    def _merge(self, plan: Sequence[View], found: Sequence[Faces]) -> Faces:
+        options = self._options
+        faces = found[0] if len(plan) == 1 else merge_views(plan, found, options.iou_thr)
+        return faces if options.max_faces is None else faces[: options.max_faces]

@@ -1,4 +1,4 @@
-"""What a network's outputs are: told from their shapes, and how to pick from them what scores high enough."""
+"""Heads: which output of a network is which, found from their shapes, and selection of the high scores."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _NORMALIZATION = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where the rows of one of a file's outputs lie, if its network gives maps (N, C, H, W) instead.
+    """Where the rows of one output of a file lie, if the network returns maps (N, C, H, W) instead.
 
-    Scores are there as they were before their sigmoid.
+    The maps hold scores before their sigmoid.
 
     Attributes:
-        map: index of the map.
-        first: its first channel for them; the next ones hold value after value of anchor after anchor.
-        anchors: at each cell.
-        values: of a row.
+        map: Index of the map.
+        first: First channel of the output; its values follow one another, anchor by anchor.
+        anchors: Number of anchors per cell.
+        values: Number of values per row.
     """
 
     map: int
@@ -42,19 +42,19 @@ class Place:
     values: int
 
     def shape(self, maps: Sequence[NDArray[np.float32]]) -> tuple[int, ...]:
-        """(N, rows, values) of the output."""
+        """Returns the shape (N, rows, values) of the output."""
         batch, _, height, width = maps[self.map].shape
         return batch, height * width * self.anchors, self.values
 
 
 @dataclass(frozen=True)
 class RowLevel:
-    """One stride of a head that gives rows.
+    """One stride of a head whose outputs are rows.
 
     Attributes:
-        stride: pixels between two cells.
-        anchors: at each cell.
-        outputs: indices of those that are its own: boxes, landmarks if there are some, one score or two.
+        stride: Distance between two cells in pixels.
+        anchors: Number of anchors per cell.
+        outputs: Indices of its outputs: boxes, landmarks if the head has them, one or two scores.
     """
 
     stride: int
@@ -64,14 +64,17 @@ class RowLevel:
     def pick(
         self, outputs: Sequence[NDArray[np.float32]], least: float, width: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Of all anchors whose last score is above ``least``, the cells (K, 3) and the values (K, D); None without.
+        """Returns the cells (K, 3) and values (K, D) of all anchors whose last score is above ``least``.
 
-        A cell is its column, its line and the stride; values come in the order of ``outputs``.
+        A cell is its column, its row and the stride; the values are in the order of ``outputs``.
 
         Args:
-            outputs: of one image.
-            least: the threshold.
-            width: of the network's input.
+            outputs: Outputs for one image.
+            least: Threshold of the last score.
+            width: Width of the network's input.
+
+        Returns:
+            Cells and values, both float32; ``None`` if no score is above the threshold.
         """
         scores = outputs[self.outputs[-1]].ravel()
         rows = (scores > least).nonzero()[0]
@@ -83,12 +86,12 @@ class RowLevel:
 
 @dataclass(frozen=True)
 class MapLevel:
-    """One stride of a head that gives maps: only what is picked is ever put into a row.
+    """One stride of a head whose outputs are maps; only the selected anchors are ever put into rows.
 
     Attributes:
-        stride: pixels between two cells.
-        map: index of its map.
-        channels: for each anchor those of the values of a row, in the same order as in :class:`RowLevel`.
+        stride: Distance between two cells in pixels.
+        map: Index of its map.
+        channels: For each anchor, the channels of the values of a row, ordered as in :class:`RowLevel`.
     """
 
     stride: int
@@ -98,10 +101,10 @@ class MapLevel:
     def pick(
         self, outputs: Sequence[NDArray[np.float32]], least: float, width: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """As :meth:`RowLevel.pick`."""
-        of_level = outputs[self.map]
-        size = of_level.shape[1] * of_level.shape[2]
-        values, first = of_level.reshape(-1), self.channels[0][-1]
+        """Does what :meth:`RowLevel.pick` does."""
+        level_map = outputs[self.map]
+        size = level_map.shape[1] * level_map.shape[2]
+        values, first = level_map.reshape(-1), self.channels[0][-1]
         found = (values[first * size : (first + len(self.channels)) * size] > least).nonzero()[0]
         if not len(found):
             return None
@@ -120,14 +123,14 @@ class MapLevel:
 
 @dataclass(frozen=True)
 class Head:
-    """How to read a network's outputs and feed its input.
+    """How to read a network's outputs and how to make its input.
 
     Attributes:
-        family: how boxes are decoded.
-        levels: by ascending stride.
-        scores: factors of a score: one for SCRFD, two for YuNet, whose second is whether there is a face at all.
-        landmarks: whether there are some.
-        normalization: of the input.
+        family: Model family, which determines how boxes are decoded.
+        levels: Levels by ascending stride.
+        scores: Number of factors of a score: one for SCRFD; two for YuNet, the second of which is the objectness.
+        landmarks: Whether the head has landmarks.
+        normalization: Normalization of the input.
     """
 
     family: Family
@@ -138,31 +141,31 @@ class Head:
 
     @property
     def divisor(self) -> int:
-        """The input's sides must be multiples of it."""
+        """Both sides of the input are multiples of this number."""
         return max(level.stride for level in self.levels)
 
     @property
     def logits(self) -> bool:
-        """Whether scores come as they were before their sigmoid."""
+        """Whether the scores come before their sigmoid."""
         return isinstance(self.levels[0], MapLevel)
 
 
-def recognize(
+def find_head(
     shapes: Sequence[tuple[int, ...]],
     width: int,
     height: int,
     metadata: Mapping[str, Any] | None = None,
     places: Sequence[Place] = (),
 ) -> Head:
-    """Tells from the shapes of all outputs, for an input of ``width`` × ``height``, what they are.
+    """Returns the head that the shapes of all outputs, for an input of ``width`` × ``height``, belong to.
 
     Outputs of one stride have the same number of rows, (rows, D) or (N, rows, D): D = 1 is a score, 4 a box,
-    10 landmarks. One score output a stride is SCRFD, two are YuNet. ``metadata`` of our own files (``layout``,
-    ``strides``, ``mean``, ``std``, ``to_rgb``) goes before what is told from the shapes. ``places`` says where in maps
-    the outputs are, if the network gives those.
+    10 landmarks. One score output per stride means SCRFD, two mean YuNet. The ``metadata`` of our own files
+    (``layout``, ``strides``, ``mean``, ``std``, ``to_rgb``) takes precedence over the shapes. ``places`` says where the
+    outputs lie in maps, if the network returns maps.
 
     Raises:
-        ValueError: the outputs are not those of such a head.
+        ValueError: The outputs do not belong to such a head.
     """
     metadata = metadata or {}
     groups: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -180,7 +183,9 @@ def recognize(
     cells = [(height // stride) * (width // stride) for stride in strides]
     anchors = {count / cell for count, cell in zip(rows, cells, strict=True)}
     if len(anchors) != 1 or not min(anchors).is_integer() or min(anchors) < 1:
-        raise ValueError(f"its strides {strides} have {rows} rows, not one number of anchors a cell")
+        raise ValueError(
+            f"its strides {strides} have {rows} rows, which is not the same whole number of anchors per cell"
+        )
     levels = list[RowLevel | MapLevel]()
     for stride, group in zip(strides, (groups[count] for count in rows), strict=True):
         indices = (*group[4], *group[10], *group[1])
@@ -192,10 +197,10 @@ def recognize(
 
 
 def input_of(scores: int, metadata: Mapping[str, Any]) -> tuple[Family, Normalization]:
-    """The family of a head with so many scores a row, and the normalization of its input, see :func:`recognize`.
+    """Returns the family of a head with this number of scores per row, and the normalization of its input.
 
     Raises:
-        ValueError: no such family.
+        ValueError: The metadata names an unknown family.
     """
     family: Family = metadata.get("layout") or ("scrfd" if scores == 1 else "yunet")
     if family not in _NORMALIZATION:
@@ -207,13 +212,13 @@ def input_of(scores: int, metadata: Mapping[str, Any]) -> tuple[Family, Normaliz
 
 @lru_cache(maxsize=64)
 def _cells(stride: int, rows: int, anchors: int, width: int) -> NDArray[np.float32]:
-    """(rows, 3): column and line of the cell of each anchor, and the stride."""
+    """Returns (rows, 3): column and row of the cell of each anchor, and the stride."""
     y, x = np.divmod(np.arange(rows) // anchors, width // stride)
     return np.stack([x, y, np.full(rows, stride)], axis=1).astype(np.float32)
 
 
 def _map_level(stride: int, places: Sequence[Place]) -> MapLevel:
-    """The level whose boxes, landmarks and scores lie in these ``places`` of one map."""
+    """Returns the level whose boxes, landmarks and scores lie in these ``places`` of one map."""
     maps, anchors = {place.map for place in places}, {place.anchors for place in places}
     if len(maps) != 1 or len(anchors) != 1:
         raise ValueError(f"the outputs of stride {stride} lie in {len(maps)} maps")
@@ -225,7 +230,7 @@ def _map_level(stride: int, places: Sequence[Place]) -> MapLevel:
 
 
 def _stride(rows: int, width: int, height: int) -> int:
-    """The smallest stride whose cells hold a whole number of anchors."""
+    """Returns the smallest stride whose cells have a whole number of anchors."""
     for stride in _STRIDES:
         cells = (height // stride) * (width // stride)
         if cells and rows % cells == 0 and 0 < rows // cells <= _MAX_ANCHORS:

@@ -11,25 +11,25 @@ from numpy.typing import NDArray
 Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 _BLOCK = 2048
-"""Boxes settled at a time: the pairs among them fit in memory even if all overlap."""
+"""Number of boxes per block: the pairs among them fit in memory even if all overlap."""
 _PAIRS = 1 << 16
-"""Pairs compared at a time: their columns fit in the cache."""
+"""Number of pairs compared at a time: their columns fit in the cache."""
 _FEW = 96
-"""Up to so many boxes, comparing all with all costs less than finding the close ones."""
+"""Largest number of boxes for which comparing all pairs costs less than finding the close ones."""
 _LEAST = np.finfo(np.float32).smallest_subnormal
-"""In the place of a union without area, so that the IoU is 0."""
+"""Replaces a union without area, so that the IoU is 0."""
 
 
 def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float) -> NDArray[np.intp]:
-    """Drops every box that overlaps a better one, that is itself kept, by an IoU above ``iou_thr``.
+    """Drops every box whose IoU with a better box that is kept is above ``iou_thr``.
 
-    The convention is that of torchvision and mmcv: area = (x2 - x1)(y2 - y1), all in float32; of two boxes with
-    the same score the first is better.
+    The convention is that of torchvision and mmcv: area = (x2 - x1)(y2 - y1), all in float32; of two boxes with the
+    same score, the first is better.
 
     Args:
         boxes: (N, 4) float32, x1 y1 x2 y2.
         scores: (N,) float32.
-        iou_thr: in [0, 1].
+        iou_thr: IoU threshold in [0, 1].
 
     Returns:
         (K,) indices of the kept boxes, by descending score.
@@ -54,7 +54,7 @@ def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float)
 
 
 def _overlapping_few(boxes: NDArray[np.float32], iou_thr: float) -> Pairs:
-    """Pairs (better, worse) of an IoU above ``iou_thr``; the boxes come best first, and all are compared with all."""
+    """Returns the pairs (better, worse) with an IoU above ``iou_thr``, by comparing all; the best box is first."""
     x1, y1, x2, y2 = np.ascontiguousarray(boxes.T)
     area = (x2 - x1) * (y2 - y1)
     width = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
@@ -67,7 +67,7 @@ def _overlapping_few(boxes: NDArray[np.float32], iou_thr: float) -> Pairs:
 
 
 def _columns(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(5, N): low and high end along the axis of larger spread, the same along the other, area."""
+    """Returns (5, N): low and high end along the axis of larger spread, the same along the other axis, and the area."""
     spread = np.ptp(boxes[:, :2], axis=0)
     columns = np.empty((5, len(boxes)), np.float32)
     columns[:4] = boxes.T[[0, 2, 1, 3] if spread[0] >= spread[1] else [1, 3, 0, 2]]
@@ -76,9 +76,9 @@ def _columns(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _survivors(count: int, better: NDArray[np.intp], worse: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """(count,): which of the boxes, best first, no better survivor overlaps, given all pairs that overlap.
+    """Returns (count,): whether each box survives, given all overlapping pairs; the best box is first.
 
-    In rounds: a box that no undecided better one overlaps survives and drops those that it overlaps.
+    Works in rounds: a box that overlaps no undecided better box survives and drops those that it overlaps.
     """
     dropped = np.zeros(count, bool)
     while better.size:
@@ -91,7 +91,7 @@ def _survivors(count: int, better: NDArray[np.intp], worse: NDArray[np.intp]) ->
 
 
 def _overlapping_among(columns: NDArray[np.float32], iou_thr: float) -> Pairs:
-    """Pairs (better, worse) of an IoU above ``iou_thr``; the boxes come best first."""
+    """Returns the pairs (better, worse) with an IoU above ``iou_thr``; the best box is first."""
     along = np.argsort(columns[0])
     in_line = columns[:, along]
     parts = list(_overlapping(in_line, in_line, np.arange(1, len(along) + 1), iou_thr))
@@ -100,7 +100,7 @@ def _overlapping_among(columns: NDArray[np.float32], iou_thr: float) -> Pairs:
 
 
 def _covered(best: NDArray[np.float32], rest: NDArray[np.float32], iou_thr: float) -> NDArray[np.bool_]:
-    """Which of ``rest`` any of ``best`` overlaps."""
+    """Returns whether each of ``rest`` overlaps any of ``best``."""
     along = np.argsort(rest[0])
     in_line = rest[:, along]
     reach = _reach(np.max(rest[1] - rest[0]), iou_thr)
@@ -114,7 +114,7 @@ def _covered(best: NDArray[np.float32], rest: NDArray[np.float32], iou_thr: floa
 def _overlapping(
     a: NDArray[np.float32], b: NDArray[np.float32], first: NDArray[np.intp], iou_thr: float
 ) -> Iterator[Pairs]:
-    """Pairs (i, j) of an IoU above ``iou_thr``; ``b`` is sorted along the axis, box i looks from ``first[i]`` on."""
+    """Yields pairs (i, j) with an IoU above ``iou_thr``; ``b`` is sorted, and box i starts at ``first[i]``."""
     last = np.searchsorted(b[0], a[0] + _reach(a[1] - a[0], iou_thr), side="right")
     counts = np.maximum(last - first, 0)
     ends = np.cumsum(counts)
@@ -129,7 +129,7 @@ def _overlapping(
 def _above(
     a: NDArray[np.float32], i: NDArray[np.intp], b: NDArray[np.float32], j: NDArray[np.intp], iou_thr: float
 ) -> Pairs:
-    """Of the pairs (box i of a, box j of b) those of an IoU above ``iou_thr``."""
+    """Returns those of the pairs (box i of a, box j of b) that have an IoU above ``iou_thr``."""
     across = np.minimum(a[3][i], b[3][j]) - np.maximum(a[2][i], b[2][j])
     near = np.flatnonzero(across > 0)
     i, j, across = i[near], j[near], across[near]
@@ -140,8 +140,8 @@ def _above(
 
 
 def _reach(length: NDArray[np.float32], iou_thr: float) -> NDArray[np.float64]:
-    """How far behind a box's low end another's can lie: an IoU above t needs an overlap of t times its length.
+    """Returns the largest distance of the low ends of two overlapping boxes.
 
-    The hundredth in favor of the pair outweighs all rounding.
+    An IoU above t needs an overlap of t times the length; the factor 0.99 outweighs all rounding.
     """
     return (1 - 0.99 * iou_thr) * length.astype(np.float64)

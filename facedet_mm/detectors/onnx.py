@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.base import InputSizes
+from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.rewriting import rewrite
-from facedet_mm.detectors.session import EXPECTED, OPTIONS, SessionDetector, check_file, input_size_of, is_input
-from facedet_mm.errors import MissingDependencyError, ModelError
+from facedet_mm.detectors.session import EXPECTED, NMS_INPUTS, SessionDetector, check_file, describe_size, takes_images
+from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
 
 _ERRORS_ONLY = 3
 
@@ -46,32 +46,24 @@ _DEVICES = {
     "coreml": _Device("CoreMLExecutionProvider", False, "onnxruntime", "it is part of the builds for macOS"),
     "directml": _Device("DmlExecutionProvider", True, "onnxruntime-directml", "it needs a GPU with DirectX 12"),
 }
-"""What stands before the colon of a device → its provider, whether it takes a number, and what it needs."""
+"""Device name without its number → execution provider, whether it takes a number, package and further needs."""
 
 
 class OnnxDetector(SessionDetector):
-    """Finds faces with an SCRFD or YuNet ONNX file, in whatever flavor it was exported.
+    """Finds faces with an SCRFD or YuNet ONNX file in ONNX Runtime.
 
     Thread-safe: calls share nothing but the session.
 
     Args:
-        path: the file. Strides, anchors and normalization come from its metadata or are told from its outputs.
-        device: ``None`` or ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'tensorrt'``, ``'openvino'``, ``'coreml'`` or
-            ``'directml'``; a GPU's number follows a colon.
-        score_thr: only faces with a score above it come out.
-        iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
-        input_size: an int (square), (width, height), ``'auto'`` (as a 640 square, with no more padding than
-            the network needs: faster, same result), ``'original'`` (the image's own size), or a list of these,
-            whose faces are merged: ``[320, 640]`` also finds faces that fill the image.
-        threads: threads of one inference; ``None`` leaves it to ONNX Runtime (a thread a core).
-        max_faces: only so many come out, those with the best scores; ``None`` is all.
-        tiles: also look at tiles of so many pixels of the image, a side or (width, height), overlapping by a
-            fifth: for tiny faces in huge images.
+        path: Model file. Strides, anchors and normalization come from its metadata or from its outputs.
+        **options: Settings of :class:`~facedet_mm.detectors.options.DetectorOptions`. ``device`` is ``'cpu'``,
+            ``'cuda'``, ``'cuda:1'``, ``'tensorrt'``, ``'openvino'``, ``'coreml'`` or ``'directml'``, which are
+            ONNX Runtime's execution providers; ``precision`` is not supported.
 
     Raises:
-        ModelError: the file is missing, damaged, no face detector, or does not take ``input_size``.
-        MissingDependencyError: the installed ONNX Runtime does not run on ``device``.
-        FaceDetError: a threshold, size or number is out of range.
+        ModelError: The file is missing, damaged, not a face detector, or does not take ``input_size``.
+        MissingDependencyError: The installed ONNX Runtime does not support ``device``.
+        FaceDetError: A value is out of range.
 
     Example:
         >>> from facedet_mm.zoo import asset_path
@@ -80,20 +72,14 @@ class OnnxDetector(SessionDetector):
         29
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        device: str | None = None,
-        score_thr: float = 0.5,
-        iou_thr: float = 0.4,
-        input_size: InputSizes = 640,
-        threads: int | None = None,
-        max_faces: int | None = None,
-        tiles: int | tuple[int, int] | None = None,
-    ) -> None:
-        session = OrtSession(Path(path), device, threads)
-        super().__init__(session, score_thr, iou_thr, input_size, max_faces, tiles)
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        settings = DetectorOptions(**{"model": path, **options})
+        if settings.precision is not None:
+            raise FaceDetError(
+                f"device {settings.device or 'cpu'!r} has no choice of precision in ONNX Runtime; device 'openvino' "
+                "and NVIDIA's tensorrt package have one"
+            )
+        super().__init__(OrtSession(Path(path), settings.device, settings.threads), settings)
 
 
 class OrtSession:
@@ -115,21 +101,21 @@ class OrtSession:
             batch, _, height, values = self.input_shape
             self.input_shape = batch, 3, height, None if values is None else values // 3
         known = first.type in ("tensor(float)", "tensor(uint8)")
-        if len(inputs) != 1 or not known or not is_input(self.input_shape, first.type == "tensor(uint8)"):
-            raise ModelError(f"{path} is no face detector: its input is {described}; {EXPECTED}")
+        if len(inputs) != 1 or not known or not takes_images(self.input_shape, first.type == "tensor(uint8)"):
+            raise ModelError(f"{path} is not a face detector: its input is {described}; {EXPECTED}")
         self._input_name = first.name
         self._output_names = [output.name for output in outputs]
         self.output_shapes = [_sides(output.shape) for output in outputs]
         free = {value.name for value in self._session.get_overridable_initializers()}
-        self.options = OPTIONS & free
+        self.options = NMS_INPUTS & free
         self.metadata = str(self._session.get_modelmeta().custom_metadata_map.get("facedet_mm", ""))
 
     def run(self, blob: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """See :meth:`Session.run <facedet_mm.detectors.session.Session.run>`."""
+        """Runs the network; see :meth:`Session.run <facedet_mm.detectors.session.Session.run>`."""
         return self.run_with(blob, {})
 
     def run_with(self, blob: NDArray[Any], values: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """See :class:`~facedet_mm.detectors.session.AdjustableSession`."""
+        """Runs the network; see :class:`~facedet_mm.detectors.session.AdjustableSession`."""
         if self.interleaved:
             blob = blob.reshape(len(blob), 1, blob.shape[1], -1)
         try:
@@ -137,7 +123,7 @@ class OrtSession:
                 self._output_names, {self._input_name: blob, **values}
             )
         except Exception as error:  # ONNX Runtime's errors have no common base
-            raise ModelError(f"{self.path} fails on a {input_size_of(blob)} input: {error}; {EXPECTED}") from error
+            raise ModelError(f"{self.path} fails on a {describe_size(blob)} input: {error}; {EXPECTED}") from error
         return outputs
 
 
@@ -147,14 +133,14 @@ def _open(path: Path, content: str | bytes, device: str | None, threads: int | N
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
     options.enable_mem_pattern = providers[0][0] != "DmlExecutionProvider"  # which does not support it
-    # Between two runs ONNX Runtime's threads would spin on the cores that decode and resize the next image.
+    # ONNX Runtime's threads would otherwise spin between runs, on the cores that decode and resize the next image.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Work is split finer towards its end, so that no thread waits long for another: 1 to 2 % on small networks.
+    # Work is split more finely towards its end, so that threads wait less for each other: 1 to 2 % on small networks.
     options.add_session_config_entry("session.dynamic_block_base", "8")
     try:
         session = ort.InferenceSession(content, options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common base
-        raise ModelError(f"{path} is no ONNX file, or a damaged one: {error}; {EXPECTED}") from error
+        raise ModelError(f"{path} is not an ONNX file, or it is damaged: {error}; {EXPECTED}") from error
     if session.get_providers()[0] != providers[0][0]:
         needs = _DEVICES[(device or "cpu").partition(":")[0]].needs
         raise MissingDependencyError(f"device {device!r}: ONNX Runtime could not start {providers[0][0]}; {needs}")
@@ -166,7 +152,7 @@ def _providers(device: str | None) -> list[tuple[str, dict[str, Any]]]:
     entry = _DEVICES.get(kind)
     if entry is None or (colon and not (entry.numbered and index.isdigit())):
         known = ", ".join(f"'{name}'" for name in _DEVICES)
-        raise ModelError(f"device must be one of {known}, or a GPU's with its number as 'cuda:1', not {device!r}")
+        raise ModelError(f"device must be one of {known}, or one with a GPU's number such as 'cuda:1', not {device!r}")
     if entry.provider not in ort.get_available_providers():
         raise MissingDependencyError(
             f"device {device!r} needs another build of ONNX Runtime: "

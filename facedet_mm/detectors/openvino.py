@@ -7,19 +7,18 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.base import InputSizes
+from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.rewriting import rewrite
-from facedet_mm.detectors.session import EXPECTED, OPTIONS, SessionDetector, check_file, input_size_of, is_input
+from facedet_mm.detectors.session import EXPECTED, NMS_INPUTS, SessionDetector, check_file, describe_size, takes_images
 from facedet_mm.errors import ModelError
 
-Precision = Literal["fp32", "fp16", "bf16"]
-_CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16"}
+_CAPABILITIES = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16"}
 
 
 class OpenVinoDetector(SessionDetector):
@@ -28,17 +27,16 @@ class OpenVinoDetector(SessionDetector):
     Thread-safe: each thread has its own inference request.
 
     Args:
-        path: the file. Strides, anchors and normalization come from its metadata or are told from its outputs.
-        device: ``'cpu'``, ``'gpu'``, ``'gpu:1'``, ``'npu'`` or ``'auto'``, OpenVINO's names in any case.
-        precision: the arithmetic inside; ``None`` is OpenVINO's choice: bfloat16 on CPUs that have it (twice as
+        path: Model file. Strides, anchors and normalization come from its metadata or from its outputs.
+        **options: Settings of :class:`~facedet_mm.detectors.options.DetectorOptions`. ``device`` is ``'cpu'``,
+            ``'gpu'``, ``'gpu:1'``, ``'npu'`` or ``'auto'``, OpenVINO's names in any case, with or without
+            ``'openvino:'`` in front. Without ``precision`` OpenVINO uses bfloat16 on CPUs that support it (twice as
             fast as float32, with scores that differ in the third digit), else float32.
-        score_thr, iou_thr, input_size, threads, max_faces, tiles: as for
-            :class:`~facedet_mm.detectors.onnx.OnnxDetector`.
 
     Raises:
-        ModelError: the file is missing, damaged, no face detector, or does not take ``input_size``; the device is
-            not there or does not take ``precision``.
-        FaceDetError: a threshold, size or number is out of range.
+        ModelError: The file is missing, damaged, not a face detector, or does not take ``input_size``; the device does
+            not exist or does not support ``precision``.
+        FaceDetError: A value is out of range.
 
     Example:
         >>> from facedet_mm.zoo import asset_path
@@ -47,27 +45,16 @@ class OpenVinoDetector(SessionDetector):
         29
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        device: str = "cpu",
-        precision: Precision | None = None,
-        score_thr: float = 0.5,
-        iou_thr: float = 0.4,
-        input_size: InputSizes = 640,
-        threads: int | None = None,
-        max_faces: int | None = None,
-        tiles: int | tuple[int, int] | None = None,
-    ) -> None:
-        session = OpenVinoSession(Path(path), device, precision, threads)
-        super().__init__(session, score_thr, iou_thr, input_size, max_faces, tiles)
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        settings = DetectorOptions(**{"model": path, **options})
+        device = (settings.device or "").removeprefix("openvino").removeprefix(":") or "cpu"
+        super().__init__(OpenVinoSession(Path(path), device, settings.precision, settings.threads), settings)
 
 
 class OpenVinoSession:
     """A model file in OpenVINO; see :class:`~facedet_mm.detectors.session.Session`."""
 
-    def __init__(self, path: Path, device: str, precision: Precision | None, threads: int | None) -> None:
+    def __init__(self, path: Path, device: str, precision: str | None, threads: int | None) -> None:
         check_file(path)
         self.path = path
         self.on_cpu = device.partition(":")[0].lower() == "cpu"
@@ -82,12 +69,14 @@ class OpenVinoSession:
         try:
             model = core.read_model(rewritten.content if rewritten else path)
         except RuntimeError as error:
-            raise ModelError(f"{path} is no ONNX or OpenVINO file, or a damaged one: {error}; {EXPECTED}") from error
+            raise ModelError(
+                f"{path} is not an ONNX or OpenVINO file, or it is damaged: {error}; {EXPECTED}"
+            ) from error
         self.input_shape = _sides(model.inputs[0]) if len(model.inputs) == 1 else ()
         kind = model.inputs[0].element_type
-        if kind not in (ov.Type.f32, ov.Type.u8) or not is_input(self.input_shape, kind == ov.Type.u8):
+        if kind not in (ov.Type.f32, ov.Type.u8) or not takes_images(self.input_shape, kind == ov.Type.u8):
             described = ", ".join(str(i) for i in model.inputs)
-            raise ModelError(f"{path} is no face detector: its input is {described}; {EXPECTED}")
+            raise ModelError(f"{path} is not a face detector: its input is {described}; {EXPECTED}")
         self.output_shapes = [_sides(output) for output in model.outputs]
         self.metadata = _metadata(model)
         self.options = _free_options(model)
@@ -105,11 +94,11 @@ class OpenVinoSession:
         self._of_thread = threading.local()
 
     def run(self, blob: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """See :meth:`Session.run <facedet_mm.detectors.session.Session.run>`."""
+        """Runs the network; see :meth:`Session.run <facedet_mm.detectors.session.Session.run>`."""
         return self.run_with(blob, {})
 
     def run_with(self, blob: NDArray[Any], values: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """See :class:`~facedet_mm.detectors.session.AdjustableSession`."""
+        """Runs the network; see :class:`~facedet_mm.detectors.session.AdjustableSession`."""
         if not hasattr(self._of_thread, "request"):
             self._of_thread.request = self._compiled.create_infer_request()
         try:
@@ -117,25 +106,26 @@ class OpenVinoSession:
             inputs: dict[Any, NDArray[Any]] = {0: blob, **values}
             result = self._of_thread.request.infer(inputs, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
-            raise ModelError(f"{self.path} fails on a {input_size_of(blob)} input: {error}; {EXPECTED}") from error
+            raise ModelError(f"{self.path} fails on a {describe_size(blob)} input: {error}; {EXPECTED}") from error
         return [result[i] for i in range(len(self.output_shapes))]
 
 
 @functools.cache
 def _core() -> ov.Core:
-    """The one core of the process.
+    """Returns the only core of the process.
 
-    Each one makes a stack for signals, and puts the one before back when it goes. If the older of two goes first, that
-    one is no longer there, and the next signal (Ctrl-C, a child that ends) kills the process. Seen in OpenVINO 2026.4.
+    Each core installs a stack for signals and restores the previous one when it is deleted. If the older of two is
+    deleted first, the restored stack no longer exists, and the next signal (Ctrl-C, the end of a child process) kills
+    the process. Seen in OpenVINO 2026.4.
     """
     return ov.Core()
 
 
-def _checked(precision: Precision, core: ov.Core, device: str) -> Precision:
-    """``precision``, if the device calculates in it: OpenVINO itself would take another without a word."""
+def _checked(precision: str, core: ov.Core, device: str) -> str:
+    """Returns ``precision`` if the device supports it; OpenVINO itself would silently use another one."""
     if precision not in _CAPABILITIES:
         raise ModelError(f"precision must be one of {', '.join(_CAPABILITIES)} or None in OpenVINO, not {precision!r}")
-    if device.partition(":")[0] == "auto":  # of which nobody knows yet what it will be
+    if device.partition(":")[0] == "auto":  # OpenVINO chooses the device later
         return precision
     there = _capabilities(core, device)
     if _CAPABILITIES[precision] not in there:
@@ -150,10 +140,10 @@ def _capabilities(core: ov.Core, device: str) -> list[str]:
 
 
 def _keep_edges(model: ov.Model) -> None:
-    """Gives the first depthwise convolution weights of 16 bits in bfloat16, which has 8: as a sum of two convolutions.
+    """Splits the first depthwise convolution into two, so that its weights keep 16 bits in bfloat16, which has 8.
 
-    Its filters look for edges: large weights that add up to nearly nothing, on values that hardly differ. Rounded, they
-    add up to something else. At 640 on a CPU with AMX this takes the Hard AP of scrfd_0.5g_kps from 66.86 to 67.01 and
+    Its filters detect edges: large weights with a sum near zero, on values that hardly differ. Rounding changes the
+    sum. At 640 on a CPU with AMX this takes the Hard AP of scrfd_0.5g_kps from 66.86 to 67.01 and
     that of YuNet from 66.55 to 66.75 (float32: 67.01 and 66.78), in 6 % more time.
     """
     node = next((op for op in model.get_ordered_ops() if op.get_type_name() == "GroupConvolution"), None)
@@ -180,7 +170,7 @@ def _sides(port: Any) -> tuple[int | None, ...]:
 
 
 def _metadata(model: Any) -> str:
-    """The metadata of an ONNX file, which OpenVINO keeps among its runtime information."""
+    """Returns the metadata of an ONNX file, which OpenVINO keeps in its runtime information."""
     for place in (["framework", "facedet_mm"], ["facedet_mm"]):
         if model.has_rt_info(place):
             return str(model.get_rt_info(place).value)
@@ -188,7 +178,7 @@ def _metadata(model: Any) -> str:
 
 
 def _free_options(model: Any) -> frozenset[str]:
-    """Turns what the NMS in a graph depends on, which OpenVINO takes for constants, into inputs."""
+    """Turns the values that the NMS in a graph depends on, which OpenVINO reads as constants, into inputs."""
     operations = {op.get_friendly_name(): op for op in model.get_ops()}
     nodes = [op for op in operations.values() if op.get_type_name() == "NonMaxSuppression"]
     content = operations.get("content_size")
@@ -202,4 +192,4 @@ def _free_options(model: Any) -> frozenset[str]:
         for user in inputs:
             user.replace_source_output(parameter.output(0))
         model.add_parameters([parameter])
-    return OPTIONS
+    return NMS_INPUTS

@@ -1,7 +1,7 @@
-"""From a network's raw outputs to faces.
+"""Postprocessing: the raw outputs of a network become faces.
 
-Two families: SCRFD (arXiv 2105.04714; distances and offsets in units of the stride) and YuNet (anchor-free, one
-point a cell; center offset and log size).
+There are two families: SCRFD (arXiv 2105.04714; distances and offsets in units of the stride) and YuNet (anchor-free,
+one point per cell; center offset and logarithm of the size).
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from facedet_mm.detectors.preprocess import Letterbox
 from facedet_mm.structures import Faces
 
 _SIGNS = np.array([[-1], [1]], np.float32)
-"""Of SCRFD's distances, left and top before right and bottom; of YuNet's half sides likewise."""
+"""Signs of SCRFD's distances and YuNet's half sides: left and top, then right and bottom."""
 _ROUNDING = 1 - 1e-6
-"""Share of a threshold that outweighs the rounding of a product in float32."""
+"""Factor that lowers a threshold by more than the rounding error of a product in float32."""
 _LOG_HUGE = 80.0
-"""e to the power of this is more than any image's side; to that of a little more it is infinite in float32."""
+"""Limit of exponents: exp of it exceeds the side of any image, and exp of 89 is infinite in float32."""
 
 
 def postprocess(
     head: Head, outputs: Sequence[NDArray[np.float32]], letterbox: Letterbox, score_thr: float, iou_thr: float
 ) -> Faces:
-    """Decodes one image's outputs, drops duplicates and gives the faces in pixels of the image.
+    """Decodes the outputs for one image, drops duplicates and returns the faces in pixels of the image.
 
-    Boxes are clipped to the image; those that keep no area, or aren't finite, are left out. Landmarks may lie
-    outside.
+    Boxes are clipped to the image; those without area and those that are not finite are left out. Landmarks may lie
+    outside of the image.
 
     Args:
-        head: what the outputs are.
-        outputs: one (rows, D) array, or map (C, H, W), for each output of the network.
-        letterbox: how the image lay in the input.
-        score_thr: faces score above it.
-        iou_thr: see :func:`nms`.
+        head: How to read the outputs.
+        outputs: One (rows, D) array, or map (C, H, W), per output of the network.
+        letterbox: Place of the image in the input.
+        score_thr: Score above which a face is returned.
+        iou_thr: IoU threshold of :func:`nms`.
     """
     return faces_of_image(*decode(head, outputs, letterbox.canvas[0], score_thr), letterbox, iou_thr)
 
@@ -51,14 +51,14 @@ def faces_of_image(
     letterbox: Letterbox,
     iou_thr: float,
 ) -> Faces:
-    """Drops duplicates and what is no face, and gives the rest in pixels of the image; see :func:`postprocess`.
+    """Drops duplicates and invalid boxes and returns the rest in pixels of the image; see :func:`postprocess`.
 
     Args:
         boxes: (K, 4) x1 y1 x2 y2, in pixels of the network's input.
-        scores: (K,).
-        landmarks: (K, 5, 2) or ``None``, as the boxes.
-        letterbox: how the image lay in the input.
-        iou_thr: see :func:`nms`.
+        scores: (K,) scores.
+        landmarks: (K, 5, 2) in pixels of the network's input, or ``None``.
+        letterbox: Place of the image in the input.
+        iou_thr: IoU threshold of :func:`nms`.
     """
     limits = np.array(letterbox.resized * 2, np.float32)
     boxes = np.minimum(np.maximum(boxes, 0), limits)
@@ -77,13 +77,13 @@ def faces_of_image(
 def decode(
     head: Head, outputs: Sequence[NDArray[np.float32]], width: int, score_thr: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
-    """Decodes, of the outputs for one image, only the anchors that score above ``score_thr``.
+    """Decodes the anchors whose score is above ``score_thr``, from the outputs for one image.
 
     Args:
-        head: what the outputs are.
-        outputs: one (rows, D) array, or map (C, H, W), for each output of the network.
-        width: of the network's input.
-        score_thr: a NaN is never above it.
+        head: How to read the outputs.
+        outputs: One (rows, D) array, or map (C, H, W), per output of the network.
+        width: Width of the network's input.
+        score_thr: Score threshold; NaN scores are never above it.
 
     Returns:
         Boxes (K, 4) x1 y1 x2 y2, scores (K,) of at most 1 and landmarks (K, 5, 2) or ``None``, all float32, in
@@ -113,10 +113,10 @@ def decode(
 
 @lru_cache(maxsize=16)
 def _least(score_thr: float, factors: int, logits: bool) -> float:
-    """What the last factor of a score above ``score_thr`` is above.
+    """Returns the threshold for the last factor of a score, below which the score can't be above ``score_thr``.
 
-    A score of two factors is the root of their product. Where one is too small the other need not be looked at, and
-    YuNet's second, whether there is a face at all, leaves a few; its first is large almost everywhere.
+    A score of two factors is the root of their product, so one factor that is too small rules it out. YuNet's second
+    factor, the objectness, leaves few anchors; its first is large almost everywhere.
     """
     least = _ROUNDING * score_thr**factors
     if not logits:
@@ -125,7 +125,7 @@ def _least(score_thr: float, factors: int, logits: bool) -> float:
 
 
 def _yunet_corners(raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Center relative to the cell and logarithm of width and height as two corners relative to it, (K, 2, 2)."""
+    """Returns two corners relative to the cell, (K, 2, 2), from the center and the logarithm of width and height."""
     half = np.exp(np.minimum(raw[:, 1:], _LOG_HUGE))
     half /= 2
     corners: NDArray[np.float32] = raw[:, :1] + half * _SIGNS

@@ -20,17 +20,17 @@ InputSize: TypeAlias = int | tuple[int, int] | Literal["auto", "original"]
 _AUTO_SIDE = 640
 _AUTO_MARGIN = 32
 _KEPT = 3 * 640 * 640
-"""Values that a workspace keeps memory for."""
+"""Largest array that a workspace keeps memory for, in values."""
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where an image lies in the network's input: resized, at the top left.
+    """Place of an image in the network's input: resized, at the top left.
 
     Attributes:
-        source: Size (width, height) of the image in pixels.
-        resized: its size in the input.
-        canvas: the input's size.
+        source: (width, height) of the image in pixels.
+        resized: (width, height) of the image in the input.
+        canvas: (width, height) of the input.
     """
 
     source: tuple[int, int]
@@ -39,7 +39,7 @@ class Letterbox:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Input pixels for a pixel of the image, horizontally and vertically."""
+        """Input pixels per pixel of the image, horizontally and vertically."""
         return self.resized[0] / self.source[0], self.resized[1] / self.source[1]
 
 
@@ -48,39 +48,39 @@ class Normalization:
     """``(pixel - mean) / std`` for each channel in the network's order.
 
     Attributes:
-        mean, std: three values in the order of the network's channels.
-        to_rgb: whether the network takes RGB.
-        tables: for each channel the result for all 256 values.
-        of_pixels: the same for BGR pixels: one table for all channels, or (1, 256, 3).
-        identity: whether it changes no value.
+        mean, std: Three values each, in the order of the network's channels.
+        to_rgb: Whether the network takes RGB.
+        tables: For each channel, the results for all 256 values.
+        pixel_table: Results for BGR pixels: one table for all channels, or (1, 256, 3).
+        identity: Whether the normalization changes no value.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     to_rgb: bool
     tables: tuple[NDArray[np.float32], ...] = field(init=False, repr=False, compare=False)
-    of_pixels: NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    pixel_table: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     identity: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         values = np.arange(256, dtype=np.float64)
         tables = [((values - mean) / std).astype(np.float32) for mean, std in zip(self.mean, self.std, strict=True)]
         alike = len(set(self.mean)) == len(set(self.std)) == 1
-        of_pixels = tables[0] if alike else np.stack(tables[::-1] if self.to_rgb else tables, axis=-1)[None]
+        pixel_table = tables[0] if alike else np.stack(tables[::-1] if self.to_rgb else tables, axis=-1)[None]
         object.__setattr__(self, "tables", tuple(tables))
-        object.__setattr__(self, "of_pixels", of_pixels)
+        object.__setattr__(self, "pixel_table", pixel_table)
         object.__setattr__(self, "identity", not any(self.mean) and set(self.std) == {1})
 
 
 class Workspace(threading.local):
-    """Memory that each thread keeps from one image to the next: fresh memory costs a tenth of the time."""
+    """Memory that each thread reuses from image to image: fresh memory costs a tenth of the time."""
 
     def __init__(self) -> None:
         self._kept = dict[str, NDArray[Any]]()
         self._blob: tuple[tuple[int, ...], list[tuple[int, int]]] = (), []
 
     def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-        """An array with any values, which may be those of the array that was last asked for by this ``name``."""
+        """Returns an uninitialized array, in the same memory as the previous array of this ``name``."""
         size = math.prod(shape)
         if size > _KEPT:
             return np.empty(shape, dtype)
@@ -91,25 +91,25 @@ class Workspace(threading.local):
     def blob(
         self, shape: tuple[int, ...], canvas: tuple[int, int]
     ) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
-        """A blob with any values, and for each of its images (width, height) of the part that may not be 0 already.
+        """Returns an uninitialized blob and, per image, (width, height) of the part that may differ from 0.
 
-        To write zeros over zeros would cost as much as to split the image. :meth:`keep` says what is filled next.
+        Writing zeros over zeros would cost as much as splitting the image. :meth:`keep` records the next filled part.
         """
         before, filled = self._blob
         self._blob = (), []
         return self.array("blob", shape, np.float32), filled if before == shape else [canvas] * shape[0]
 
     def keep(self, shape: tuple[int, ...], filled: list[tuple[int, int]]) -> None:
-        """The blob of this ``shape`` is done: its images are ``filled`` (width, height), and 0 elsewhere."""
+        """Records that the images of the blob fill these (width, height) and that it is 0 elsewhere."""
         if math.prod(shape) <= _KEPT:
             self._blob = shape, filled
 
 
 def check_input_size(size: Any, divisor: int = 32) -> InputSize:
-    """Gives ``size`` as an :data:`InputSize`.
+    """Returns ``size`` as an :data:`InputSize`.
 
     Raises:
-        FaceDetError: no such rule, or a side is not a positive multiple of ``divisor``.
+        FaceDetError: The value is of another kind, or a side is not a positive multiple of ``divisor``.
     """
     if size in ("auto", "original"):
         return size  # type: ignore[no-any-return]
@@ -118,14 +118,16 @@ def check_input_size(size: Any, divisor: int = 32) -> InputSize:
         isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(s, (int, np.integer)) for s in sides)
     ):
         raise FaceDetError(f"input_size must be an int, (width, height), 'auto' or 'original', not {size!r}")
-    if any(side <= 0 or side % divisor for side in sides):
+    if any(side <= 0 for side in sides):
+        raise FaceDetError(f"input_size must be positive, not {size}")
+    if any(side % divisor for side in sides):
         nearest = " x ".join(str(max(1, round(side / divisor)) * divisor) for side in sides)
         raise FaceDetError(f"input_size {size} must be a multiple of {divisor}; nearest is {nearest}")
     return int(size) if isinstance(size, (int, np.integer)) else (int(sides[0]), int(sides[1]))
 
 
 def fit(width: int, height: int, size: InputSize, divisor: int = 32) -> Letterbox:
-    """Plans how an image of ``width`` × ``height`` goes into the network.
+    """Returns the place of an image of ``width`` × ``height`` in the network's input.
 
     ``'auto'`` scales as for a 640 square but pads only to the smallest multiple of ``divisor`` that leaves
     32 pixels of padding, at most to the square: the network needs that margin to see where the image ends.
@@ -144,39 +146,39 @@ def fit(width: int, height: int, size: InputSize, divisor: int = 32) -> Letterbo
 
 def make_blob(
     images: Sequence[NDArray[np.uint8]],
-    boxes: Sequence[Letterbox],
+    letterboxes: Sequence[Letterbox],
     normalization: Normalization,
     workspace: Workspace | None = None,
     *,
     interleaved: bool = False,
 ) -> NDArray[np.float32]:
-    """The network's input for images that share one canvas: (N, 3, H, W) float32, padding exactly 0.
+    """Returns the network's input for images that share one canvas: (N, 3, H, W) float32, with padding exactly 0.
 
-    Zero *after* normalization is what the models were trained with; black before it costs SCRFD up to 1.5
-    points of WIDER FACE Hard AP.
+    The models were trained with padding that is 0 *after* normalization; black before it costs SCRFD up to 1.5 points
+    of WIDER FACE Hard AP.
 
     Args:
-        images: what each box was planned for.
-        boxes: of one canvas.
-        normalization: of the network.
-        workspace: what the blob is made in; there it lies until this thread makes the next one.
-        interleaved: whether it is (N, H, W, 3) BGR instead, as images are.
+        images: Images.
+        letterboxes: Place of each image, all on one canvas.
+        normalization: Normalization of the network.
+        workspace: Memory for the blob, which is valid until this thread makes the next one.
+        interleaved: Whether to make (N, H, W, 3) BGR instead, the layout of images.
     """
     workspace = workspace or Workspace()
-    width, height = boxes[0].canvas
+    width, height = letterboxes[0].canvas
     shape = (len(images), height, width, 3) if interleaved else (len(images), 3, height, width)
-    blob, filled = workspace.blob(shape, boxes[0].canvas)
-    for canvas, image, box, (right, bottom) in zip(blob, images, boxes, filled, strict=True):
-        width, height = box.resized
+    blob, filled = workspace.blob(shape, letterboxes[0].canvas)
+    for canvas, image, letterbox, (right, bottom) in zip(blob, images, letterboxes, filled, strict=True):
+        width, height = letterbox.resized
         planes = canvas.transpose(2, 0, 1) if interleaved else canvas
         planes[:, height:bottom, :right] = 0
         planes[:, :height, width:right] = 0
-        if box.resized != box.source:
+        if letterbox.resized != letterbox.source:
             resized = workspace.array("resized", (height, width, 3), np.uint8)
-            cv2.resize(image, box.resized, dst=resized, interpolation=cv2.INTER_LINEAR)
+            cv2.resize(image, letterbox.resized, dst=resized, interpolation=cv2.INTER_LINEAR)
             image = resized
         if interleaved:
-            _normalize(image, normalization, normalization.of_pixels, canvas[:height, :width])
+            _normalize(image, normalization, normalization.pixel_table, canvas[:height, :width])
             continue
         channels = list(workspace.array("channels", (3, height, width), np.uint8))
         cv2.split(image, channels)
@@ -184,37 +186,37 @@ def make_blob(
             channels.reverse()
         for plane, channel, table in zip(planes[:, :height, :width], channels, normalization.tables, strict=True):
             _normalize(channel, normalization, table, plane)
-    workspace.keep(shape, [box.resized for box in boxes])
+    workspace.keep(shape, [letterbox.resized for letterbox in letterboxes])
     return blob
 
 
 def padding_of(normalization: Normalization) -> tuple[int, int, int]:
-    """The BGR pixel that comes closest to 0 after normalization; halves are rounded up: 127.5 to 128."""
+    """Returns the BGR pixel that is closest to 0 after normalization; halves are rounded up: 127.5 to 128."""
     mean = normalization.mean[::-1] if normalization.to_rgb else normalization.mean
     blue, green, red = (min(max(int(value + 0.5), 0), 255) for value in mean)
     return blue, green, red
 
 
 def make_pixels(
-    images: Sequence[NDArray[np.uint8]], boxes: Sequence[Letterbox], padding: tuple[int, int, int]
+    images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox], padding: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """The input for images that share one canvas: (N, H, W, 3) uint8 BGR.
+    """Returns the input for images that share one canvas: (N, H, W, 3) uint8 BGR.
 
     Args:
-        images: what each box was planned for.
-        boxes: of one canvas.
-        padding: the pixel around them, see :func:`padding_of`.
+        images: Images.
+        letterboxes: Place of each image, all on one canvas.
+        padding: Pixel around the images, see :func:`padding_of`.
     """
-    width, height = boxes[0].canvas
+    width, height = letterboxes[0].canvas
     pixels = np.empty((len(images), height, width, 3), np.uint8)
-    for canvas, image, box in zip(pixels, images, boxes, strict=True):
-        columns, rows = box.resized
+    for canvas, image, letterbox in zip(pixels, images, letterboxes, strict=True):
+        columns, rows = letterbox.resized
         canvas[rows:] = padding
         canvas[:rows, columns:] = padding
-        if box.resized == box.source:
+        if letterbox.resized == letterbox.source:
             canvas[:rows, :columns] = image
         else:
-            canvas[:rows, :columns] = cv2.resize(image, box.resized, interpolation=cv2.INTER_LINEAR)
+            canvas[:rows, :columns] = cv2.resize(image, letterbox.resized, interpolation=cv2.INTER_LINEAR)
     return pixels
 
 

@@ -1,4 +1,4 @@
-"""``SessionDetector``: what the detectors of all runtimes that execute a model file share."""
+"""``SessionDetector``: what the detectors of all runtimes for model files share."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.base import CPU_BATCH_PIXELS, InputSizes, LetterboxDetector, NetworkInput
-from facedet_mm.detectors.end2end import DecodedHead, check_fixed_thresholds, recognize_decoded, select_faces
-from facedet_mm.detectors.heads import Head, Place, recognize
+from facedet_mm.detectors.base import CPU_BATCH_PIXELS, LetterboxDetector, NetworkInput
+from facedet_mm.detectors.end2end import DecodedHead, check_fixed_thresholds, find_decoded_head, select_faces
+from facedet_mm.detectors.heads import Head, Place, find_head
+from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.postprocess import postprocess
 from facedet_mm.detectors.preprocess import Letterbox, make_blob, make_pixels, padding_of
 from facedet_mm.errors import ModelError
 from facedet_mm.structures import Faces
 
 EXPECTED = "expected an SCRFD or YuNet file: a float (N, 3, H, W) input and, for each stride, score and box outputs"
-OPTIONS = frozenset({"score_thr", "iou_thr", "content_size"})
-"""Inputs of a file with NMS inside that may be left out: its thresholds, (1,) float32, and the sizes (width, height)
-of the images in the input, (N, 2) float32."""
-_PROBE = (128, 128)
+NMS_INPUTS = frozenset({"score_thr", "iou_thr", "content_size"})
+"""Optional inputs of a file with NMS inside: its thresholds, (1,) float32, and the sizes (width, height) of the images
+in the input, (N, 2) float32."""
+_TRIAL_SIZE = (128, 128)
 
 
 class Session(Protocol):
-    """A model file, opened by some runtime.
+    """A model file, opened by a runtime.
 
     Attributes:
-        path: the file.
-        input_shape: (N, 3, H, W) of float32, or (N, H, W, 3) of uint8 BGR; ``None`` where a side is free.
-        output_shapes: likewise.
-        metadata: what the file says of itself under the key ``facedet_mm``, JSON.
-        on_cpu: whether the processor itself runs it.
-        places: where in the maps that it puts out each output of the file lies; empty if it puts out the same.
-        interleaved: whether it takes (N, H, W, 3) BGR instead, float32 and normalized.
+        path: Path of the file.
+        input_shape: (N, 3, H, W) for float32, or (N, H, W, 3) for uint8 BGR; ``None`` where a side is free.
+        output_shapes: Shape of each output; ``None`` where a side is free.
+        metadata: JSON text that the file has under the key ``facedet_mm``; empty without one.
+        on_cpu: Whether the network runs on the CPU.
+        places: Where each output of the file lies in the maps that the session returns; empty if the session returns
+            the outputs themselves.
+        interleaved: Whether the session takes (N, H, W, 3) BGR, float32 and normalized, instead of (N, 3, H, W).
     """
 
     path: Path
@@ -49,26 +51,26 @@ class Session(Protocol):
     interleaved: bool
 
     def run(self, blob: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
-        """All outputs, or maps, for an input; may be called from several threads.
+        """Returns all outputs, or maps, for an input; may be called from several threads.
 
         Raises:
-            ModelError: the runtime can't.
+            ModelError: The runtime fails on this input.
         """
         ...
 
 
 @runtime_checkable
 class AdjustableSession(Session, Protocol):
-    """A session in which the NMS inside a file takes other values than its own.
+    """A session of a file with NMS inside whose thresholds can be set at each run.
 
     Attributes:
-        options: those of :data:`OPTIONS` that the file takes.
+        options: Names of the :data:`NMS_INPUTS` that the file takes.
     """
 
     options: frozenset[str]
 
     def run_with(self, blob: NDArray[Any], values: Mapping[str, NDArray[np.float32]]) -> Sequence[NDArray[np.float32]]:
-        """As :meth:`run`, with values for some of ``options``."""
+        """Does what :meth:`run` does, with values for some of ``options``."""
         ...
 
 
@@ -76,129 +78,122 @@ class SessionDetector(LetterboxDetector):
     """Finds faces with a model file; the runtimes differ in how they open and run it.
 
     Args:
-        session: the opened file.
-        score_thr, iou_thr, input_size, max_faces, tiles: as for
-            :class:`~facedet_mm.detectors.base.LetterboxDetector`.
-        probe: (width, height) of an input that the session takes, where it takes several.
+        session: The opened file.
+        options: Settings of the detector.
+        trial_size: (width, height) of an input that the session takes, where the size is free.
+
+    Attributes:
+        head: How the outputs are read.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        score_thr: float,
-        iou_thr: float,
-        input_size: InputSizes,
-        max_faces: int | None,
-        tiles: int | tuple[int, int] | None,
-        probe: tuple[int, int] = _PROBE,
-    ) -> None:
+    def __init__(self, session: Session, options: DetectorOptions, trial_size: tuple[int, int] = _TRIAL_SIZE) -> None:
         self._session = session
         self._pixels = _takes_pixels(session)
         batch, height, width = (session.input_shape[i] for i in ((0, 1, 2) if self._pixels else (0, 2, 3)))
         fixed_size = (width, height) if width is not None and height is not None else None
         self._metadata = _metadata(session)
-        self._head = _recognize(session, fixed_size, self._metadata, probe)
-        self._padding = padding_of(self._head.normalization)
-        by_image = (
-            isinstance(self._head, DecodedHead)
+        self.head = _find_any_head(session, fixed_size, self._metadata, trial_size)
+        self._padding = padding_of(self.head.normalization)
+        has_batch_axis = (
+            isinstance(self.head, DecodedHead)
             or bool(session.places)
             or all(len(shape) == 3 for shape in session.output_shapes)
         )
-        if not by_image and batch not in (None, 1):
+        if not has_batch_axis and batch not in (None, 1):
             raise ModelError(f"{session.path} takes {batch} images at a time, but its outputs have no batch axis")
         network = NetworkInput(
             str(session.path),
-            self._head.normalization,
-            self._head.divisor,
+            self.head.normalization,
+            self.head.divisor,
             fixed_size,
-            batch=batch if by_image else 1,
+            batch=batch if has_batch_axis else 1,
             batch_pixels=CPU_BATCH_PIXELS if session.on_cpu else math.inf,
         )
-        super().__init__(network, score_thr, iou_thr, input_size, max_faces, tiles)
+        super().__init__(options, network)
 
-    def _make_input(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Letterbox]) -> NDArray[Any]:
+    def _make_input(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> NDArray[Any]:
         if self._pixels:
-            return make_pixels(images, boxes, self._padding)
+            return make_pixels(images, letterboxes, self._padding)
         interleaved = self._session.interleaved
-        return make_blob(images, boxes, self._network.normalization, self._workspace, interleaved=interleaved)
+        return make_blob(images, letterboxes, self.network.normalization, self._workspace, interleaved=interleaved)
 
-    def _find(self, blob: NDArray[Any], boxes: Sequence[Letterbox]) -> Iterable[Faces]:
-        if missing := (self._network.batch or len(boxes)) - len(boxes):
+    def _infer(self, blob: NDArray[Any], letterboxes: Sequence[Letterbox]) -> Iterable[Faces]:
+        score_thr, iou_thr = self._options.score_thr, self._options.iou_thr
+        if missing := (self.network.batch or len(letterboxes)) - len(letterboxes):
             blob = np.concatenate([blob, np.zeros((missing, *blob.shape[1:]), blob.dtype)])
-        if isinstance(self._head, DecodedHead):
-            outputs = self._run_nms(blob, [*boxes, *[boxes[-1]] * missing])
-            for i, box in enumerate(boxes):
-                of_view = [output[i] for output in outputs]
-                yield select_faces(self._head, of_view, box, self.score_thr, self.iou_thr)
+        if isinstance(self.head, DecodedHead):
+            outputs = self._run_nms(blob, [*letterboxes, *[letterboxes[-1]] * missing])
+            for i, letterbox in enumerate(letterboxes):
+                yield select_faces(self.head, [output[i] for output in outputs], letterbox, score_thr, iou_thr)
             return
         outputs = self._session.run(blob)
-        for i, box in enumerate(boxes):
-            of_view = [output if output.ndim == 2 else output[i] for output in outputs]
-            yield postprocess(self._head, of_view, box, self.score_thr, self.iou_thr)
+        for i, letterbox in enumerate(letterboxes):
+            view_outputs = [output if output.ndim == 2 else output[i] for output in outputs]
+            yield postprocess(self.head, view_outputs, letterbox, score_thr, iou_thr)
 
-    def _run_nms(self, blob: NDArray[Any], boxes: Sequence[Letterbox]) -> Sequence[NDArray[np.float32]]:
+    def _run_nms(self, blob: NDArray[Any], letterboxes: Sequence[Letterbox]) -> Sequence[NDArray[np.float32]]:
         """Runs a file that may have NMS inside, with this detector's thresholds."""
-        session = self._session
+        session, options = self._session, self._options
         if not isinstance(session, AdjustableSession) or not session.options:
-            check_fixed_thresholds(str(session.path), self._metadata, self.score_thr, self.iou_thr)
+            check_fixed_thresholds(str(session.path), self._metadata, options.score_thr, options.iou_thr)
             return session.run(blob)
         values = {
-            "score_thr": np.array([self.score_thr], np.float32),
-            "iou_thr": np.array([self.iou_thr], np.float32),
-            "content_size": np.array([box.resized for box in boxes], np.float32),
+            "score_thr": np.array([options.score_thr], np.float32),
+            "iou_thr": np.array([options.iou_thr], np.float32),
+            "content_size": np.array([letterbox.resized for letterbox in letterboxes], np.float32),
         }
         return session.run_with(blob, {name: values[name] for name in session.options})
 
 
 def check_file(path: Path) -> None:
-    """Raises :class:`ModelError` unless ``path`` is a file with something in it."""
-    if not os.path.isfile(path):  # unlike pathlib's test false, too, for what can't be looked at
+    """Raises :class:`ModelError` unless ``path`` is a file that is not empty."""
+    if not os.path.isfile(path):  # unlike pathlib's test, also false for a file that can't be accessed
         raise ModelError(f"{path}: {'a folder, not a model file' if os.path.isdir(path) else 'no such model file'}")
     if path.stat().st_size == 0:
         raise ModelError(f"{path}: empty model file (0 bytes)")
 
 
-def is_input(shape: tuple[int | None, ...], pixels: bool) -> bool:
-    """Whether an input of this shape takes images: (N, H, W, 3) pixels or (N, 3, H, W) floats."""
+def takes_images(shape: tuple[int | None, ...], pixels: bool) -> bool:
+    """Returns whether an input of this shape takes images: (N, H, W, 3) pixels or (N, 3, H, W) floats."""
     return len(shape) == 4 and shape[3 if pixels else 1] == 3
+
+
+def describe_size(blob: NDArray[Any]) -> str:
+    """Returns the width and height of an input, for error messages."""
+    height, width = blob.shape[1:3] if blob.shape[1] != 3 else blob.shape[2:]
+    return f"{width} x {height}"
 
 
 def _takes_pixels(session: Session) -> bool:
     return session.input_shape[1] != 3
 
 
-def input_size_of(blob: NDArray[Any]) -> str:
-    """Width and height of an input, for errors."""
-    height, width = blob.shape[1:3] if blob.shape[1] != 3 else blob.shape[2:]
-    return f"{width} x {height}"
-
-
 def _metadata(session: Session) -> dict[str, Any]:
     try:
         return dict(json.loads(session.metadata or "{}"))
     except (ValueError, TypeError) as error:
-        raise ModelError(f"{session.path}: its metadata are damaged ({error}); export it again") from error
+        raise ModelError(f"{session.path}: its metadata is damaged ({error}); export the file again") from error
 
 
-def _recognize(
-    session: Session, fixed_size: tuple[int, int] | None, metadata: Mapping[str, Any], probe: tuple[int, int]
+def _find_any_head(
+    session: Session, fixed_size: tuple[int, int] | None, metadata: Mapping[str, Any], trial_size: tuple[int, int]
 ) -> Head | DecodedHead:
-    width, height = fixed_size or probe
+    width, height = fixed_size or trial_size
     batch = session.input_shape[0] or 1
     shapes = [tuple(d for d in shape if d is not None) for shape in session.output_shapes]
     try:
         if session.places:
             maps = session.run(_blank(session, batch, width, height))
             shapes = [place.shape(maps) for place in session.places]
-            return recognize(shapes, width, height, metadata, session.places)
-        if decoded := recognize_decoded(session.output_shapes, metadata):
+            return find_head(shapes, width, height, metadata, session.places)
+        if decoded := find_decoded_head(session.output_shapes, metadata):
             return decoded
         # A file with a free input may still declare the output sizes of the input it was exported with.
         if not (fixed_size and all(len(s) == len(t) for s, t in zip(shapes, session.output_shapes, strict=True))):
             shapes = [output.shape for output in session.run(_blank(session, batch, width, height))]
-        return recognize(shapes, width, height, metadata)
+        return find_head(shapes, width, height, metadata)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ModelError(f"{session.path} is no face detector that is known: {error}; {EXPECTED}") from error
+        raise ModelError(f"{session.path} is not a face detector of a known kind: {error}; {EXPECTED}") from error
 
 
 def _blank(session: Session, batch: int, width: int, height: int) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Views: the whole image at one or several sizes, and tiles of it; and one set of faces out of all of them."""
+"""Views of an image, which are the whole image at several sizes and its tiles, and the merging of their faces."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from facedet_mm.errors import FaceDetError
 from facedet_mm.structures import Faces
 
 TILE_OVERLAP = 0.2
-"""Share of a tile that its neighbor shows too: a face up to this size is whole in one of them."""
+"""Least overlap of neighboring tiles as a share of their side; a face up to this size is whole in one of them."""
 _NEAR_CUT = 8.0
-"""A box that ends within so many pixels of the network's input from a cut may be a part of a face."""
+"""Pixels of the network's input: a box that ends this close to a cut may be a part of a face."""
 _PART = 0.5
-"""Share of a part's area inside a better face, from which on it belongs to that face."""
+"""Share of its area that a part must have inside a whole face to belong to it."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A region of an image and where it lies in the network's input.
+    """A region of an image and its place in the network's input.
 
     Attributes:
         region: x1 y1 x2 y2 in pixels of the image.
-        letterbox: of the region.
-        cuts: whether the region's left, top, right and bottom edge cuts through the image.
+        letterbox: Place of the region in the network's input.
+        cuts: Whether the region's left, top, right and bottom edge cuts through the image.
     """
 
     region: tuple[int, int, int, int]
@@ -37,16 +37,16 @@ class View:
     cuts: tuple[bool, bool, bool, bool] = (False, False, False, False)
 
     def crop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The region of ``image``, not copied."""
+        """Returns the region of ``image``, without a copy."""
         x1, y1, x2, y2 = self.region
         return image[y1:y2, x1:x2]
 
 
 def check_tiles(tiles: Any) -> tuple[int, int] | None:
-    """Gives ``tiles`` as (width, height).
+    """Returns ``tiles`` as (width, height); ``None`` stays ``None``.
 
     Raises:
-        FaceDetError: neither ``None``, an int nor (width, height), or a side under 64 pixels.
+        FaceDetError: The value is not ``None``, an int or (width, height), or a side is below 64 pixels.
     """
     if tiles is None:
         return None
@@ -61,10 +61,10 @@ def check_tiles(tiles: Any) -> tuple[int, int] | None:
 def plan_views(
     width: int, height: int, sizes: Sequence[InputSize], tiles: tuple[int, int] | None, divisor: int
 ) -> list[View]:
-    """The views of an image of ``width`` × ``height``: the whole at each size, then its tiles at each size.
+    """Returns the views of an image of ``width`` × ``height``: the whole image, then its tiles, each at every size.
 
-    The tiles cover the image evenly, each overlapping the next by at least :data:`TILE_OVERLAP` of its side. A
-    image that fits into one tile has none.
+    The tiles cover the image evenly, each overlapping the next by at least :data:`TILE_OVERLAP` of its side. An
+    image that fits into one tile has no tiles.
     """
     whole = (0, 0, width, height)
     views = [View(whole, fit(width, height, size, divisor)) for size in sizes]
@@ -79,15 +79,15 @@ def plan_views(
 
 
 def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float) -> Faces:
-    """One set of faces, by descending score, out of those of several views of one image.
+    """Merges the faces of several views of one image and returns them by descending score.
 
-    A box that ends at a cut may be a part of a face that another view shows whole, so it stays only where no
-    other face covers half of it. Of the others, exact NMS keeps the best.
+    A box that ends at a cut may be a part of a face that another view shows whole, so it is kept only where no whole
+    face covers half of it. NMS keeps the best of the others.
 
     Args:
-        views: of one image.
-        found: the faces of each view, in pixels of its region.
-        iou_thr: of the NMS.
+        views: Views of one image.
+        found: Faces of each view, in pixels of its region.
+        iou_thr: IoU threshold of the NMS.
     """
     faces = Faces.concatenate([_shifted(part, view.region[:2]) for view, part in zip(views, found, strict=True)])
     part = np.concatenate([_cut(view, faces) for view, faces in zip(views, found, strict=True)])
@@ -116,16 +116,16 @@ def _shifted(faces: Faces, origin: tuple[int, int]) -> Faces:
 
 
 def _cut(view: View, faces: Faces) -> NDArray[np.bool_]:
-    """(N,): which of the view's faces end at a cut."""
-    box = view.letterbox
-    margin = _NEAR_CUT / np.array(box.scale * 2)
-    near = np.hstack([faces.boxes[:, :2] < margin[:2], faces.boxes[:, 2:] > np.array(box.source) - margin[2:]])
+    """Returns (N,): whether each face of the view ends at a cut."""
+    letterbox = view.letterbox
+    margin = _NEAR_CUT / np.array(letterbox.scale * 2)
+    near = np.hstack([faces.boxes[:, :2] < margin[:2], faces.boxes[:, 2:] > np.array(letterbox.source) - margin[2:]])
     result: NDArray[np.bool_] = (near & np.array(view.cuts)).any(axis=1)
     return result
 
 
 def _covered(parts: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(N,): whether one of ``whole`` covers half of the part or more."""
+    """Returns (N,): whether one of ``whole`` covers at least half of each part."""
     low = np.maximum(parts[:, None, :2], whole[None, :, :2])
     high = np.minimum(parts[:, None, 2:], whole[None, :, 2:])
     overlap = np.prod(np.maximum(high - low, 0), axis=2)

@@ -6,7 +6,8 @@ import os
 
 import numpy as np
 
-from facedet_mm.benchmark.robustness import CLEAN, Cell, Results
+from facedet_mm.benchmark.results import Results
+from facedet_mm.benchmark.robustness import CLEAN, Cell
 from facedet_mm.datasets.ground_truth import SETTINGS
 from facedet_mm.imaging.corruptions import SEVERITIES
 from facedet_mm.report.plots import check_plot, new_figure, save_figure

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_plot", "new_figure", "plot_curves", "plot_speed", "save_figure"]
 
-_DEVICES_WITHOUT_NUMBER = ("cpu", "openvino", "tensorrt")
+_DEVICES_WITHOUT_NUMBER = ("cpu", "openvino")
 """Devices that the name of the backend already tells."""
 _SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -93,7 +93,8 @@ def plot_speed(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) 
 
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        device = "" if row["device"] in _DEVICES_WITHOUT_NUMBER else f" on {row['device']}"
+        named = row["device"] in _DEVICES_WITHOUT_NUMBER or row["device"] == row["backend"].lower()
+        device = "" if named else f" on {row['device']}"
         lines.setdefault("{model}, {backend} {precision}".format(**row) + device, []).append(row)
     figure = new_figure(13, 5 + 0.2 * len(lines))
     panels = figure.subplots(1, len(SETTINGS))

@@ -1,9 +1,9 @@
-"""``FaceStream``: the faces of one video, frame after frame, with ids."""
+"""``FaceStream``: the faces of one video, frame by frame, with track IDs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,67 +11,117 @@ from facedet_mm.detectors import Detector
 from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.low_light import LowLight
 from facedet_mm.structures import Faces
-from facedet_mm.tracking import ByteTracker, TrackerSettings
+from facedet_mm.system.settings import (
+    FLAG,
+    FRACTION,
+    POSITIVE,
+    POSITIVE_NUMBER,
+    Kind,
+    Settings,
+    document,
+    one_of,
+    setting,
+)
+from facedet_mm.tracking import PRESETS, ByteTracker, TrackerSettings
 from facedet_mm.tracking.smoothing import FaceSmoother
 from facedet_mm.video.frame import Frame
 from facedet_mm.video.keyframes import KeyframePolicy
 from facedet_mm.video.propagation import Propagator
 
 
-@dataclass(frozen=True)
-class StreamOptions:
-    """How the faces of a video are found.
+def _parse_keyframes(text: str) -> int | str:
+    return text if text == "adaptive" else int(text)
 
-    Attributes:
-        tracker: a preset or settings of the tracker; ``None`` is no tracking, and no ids.
-        smoothing: whether boxes and landmarks of tracked faces are smoothed.
-        score_thr: a face that is not tracked comes out above this score, with the id -1; one that is, always.
-        keyframes: the detector runs on each so many frames, or ``'adaptive'``; the motion of the tracks fills in.
-        optical_flow: whether the pixels tell the motion between keyframes, which costs about 2 ms a frame.
-        low_light: whether the detector sees dark frames brightened: ``'auto'``, ``'on'`` or ``'off'``.
-        gamma: of the brightening, see :class:`~facedet_mm.imaging.low_light.LowLight`.
+
+def _check_keyframes(value: Any) -> Any:
+    return value if value == "adaptive" else POSITIVE.check(value)
+
+
+def _check_tracker(value: Any) -> Any:
+    if value is not None:
+        TrackerSettings.from_preset(value)
+    return value
+
+
+_LOW_LIGHT = ("off", "auto", "on")
+_KEYFRAMES = Kind("a whole number from 1 on or adaptive", _parse_keyframes, _check_keyframes)
+_TRACKER = Kind(f"one of {', '.join(PRESETS)}", str, _check_tracker)
+
+
+@document
+@dataclass(frozen=True)
+class StreamOptions(Settings):
+    """Settings of the search for faces in a video.
 
     Raises:
-        FaceDetError: keyframes without tracking, or an unknown preset of the tracker.
+        FaceDetError: A value is out of range, or keyframes are used without tracking.
 
     Example:
         >>> StreamOptions(keyframes=5).tracker
         'faces'
     """
 
-    tracker: TrackerSettings | str | None = "faces"
-    smoothing: bool = True
-    score_thr: float = 0.5
-    keyframes: int | Literal["adaptive"] = 1
-    optical_flow: bool = False
-    low_light: Literal["auto", "on", "off"] = "off"
-    gamma: float | None = None
+    tracker: TrackerSettings | str | None = field(
+        default="faces", metadata=setting("Preset of the tracker", _TRACKER, choices=tuple(PRESETS))
+    )
+    smoothing: bool = field(
+        default=True, metadata=setting("Smoothing of the boxes and landmarks of tracked faces", FLAG)
+    )
+    score_thr: float = field(
+        default=0.5,
+        metadata=setting(
+            "Score above which a face without a track is returned, with ID -1; tracked faces always are",
+            FRACTION,
+            metavar="T",
+        ),
+    )
+    keyframes: int | Literal["adaptive"] = field(
+        default=1,
+        metadata=setting(
+            "Run the detector on every N-th frame only, or as often as the motion of the faces requires (adaptive)",
+            _KEYFRAMES,
+            metavar="N",
+        ),
+    )
+    optical_flow: bool = field(
+        default=False,
+        metadata=setting("Follow the pixels between keyframes too, which costs about 2 ms per frame", FLAG),
+    )
+    low_light: Literal["auto", "on", "off"] = field(
+        default="off",
+        metadata=setting("Brighten dark frames for the detector", one_of(*_LOW_LIGHT), choices=_LOW_LIGHT),
+    )
+    gamma: float | None = field(
+        default=None,
+        metadata=setting(
+            "Gamma of the brightening", POSITIVE_NUMBER, metavar="G", default_help="chosen for each frame"
+        ),
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tracker is None and self.keyframes != 1:
             raise FaceDetError("keyframes need tracking: between them, faces are where their tracks predict them")
-        if self.tracker is not None:
-            TrackerSettings.from_preset(self.tracker)
 
     @property
     def detector_score_thr(self) -> float:
-        """What the detector should give: the tracker follows faces by detections of low score, too."""
+        """Score threshold for the detector, which is low for trackers that also use detections with low scores."""
         if self.tracker is None:
             return self.score_thr
         return min(self.score_thr, TrackerSettings.from_preset(self.tracker).low_thr)
 
 
 class FaceStream:
-    """Finds and follows the faces of one video; one object a video.
+    """Finds and tracks the faces of one video; each video needs its own object.
 
     Args:
-        detector: gives faces down to ``options.detector_score_thr``.
-        options: how.
-        fps: frames a second of the video.
-        remember: frames that a face may be missed and keeps its id, if that is more than the tracker's own number.
+        detector: Detector with the score threshold ``options.detector_score_thr``.
+        options: Settings of the search.
+        fps: Frames per second of the video.
+        remember: Number of frames for which a missed face keeps its track ID, if the tracker's own number is smaller.
 
     Attributes:
-        detections: frames on which the detector ran so far.
+        detections: Number of frames on which the detector has run.
 
     Example:
         >>> from facedet_mm import build_detector
@@ -86,24 +136,24 @@ class FaceStream:
         self._tracker = ByteTracker(options.tracker or "faces", fps, keep_untracked=True)
         self._smoother = FaceSmoother() if options.smoothing else None
         self._policy = KeyframePolicy(options.keyframes)
-        # Two intervals: a face that one look of the detector misses is not a new one at the next.
+        # Two intervals, so that a face missed at one keyframe keeps its track ID at the next.
         self._tracker.buffer = max(self._tracker.buffer, 2 * self._policy.longest, remember)
         self._propagator = Propagator(self._tracker, options.optical_flow)
         self._low_light = LowLight(options.low_light, options.gamma)
         self.detections = 0
 
     def update(self, frame: Frame) -> Faces:
-        """The faces of the next frame: tracked ones with their ids, others of a good score with the id -1.
+        """Returns the faces of the next frame: tracked ones with their IDs, others with a good score with ID -1.
 
         Raises:
-            FaceDetError: the detector can't run.
+            FaceDetError: The detector can't run.
         """
         if self._options.tracker is None:
             return self._detect(frame)
         detect = self._policy.should_detect(frame.image)
         if self._policy.cut:
             self._tracker.forget()
-            if self._smoother is not None:  # an empty one is false
+            if self._smoother is not None:  # an empty smoother is false
                 self._smoother.reset()
         if detect:
             faces = self._shown(self._tracker.update(self._detect(frame), frame.number))
@@ -114,7 +164,7 @@ class FaceStream:
         return self._smoother.update(faces, frame.time) if self._smoother is not None else faces
 
     def _shown(self, faces: Faces) -> Faces:
-        """The tracked faces, and those good enough without a track."""
+        """Returns the tracked faces and the untracked ones above the score threshold."""
         tracked = faces.track_ids > 0 if faces.track_ids is not None else np.zeros(len(faces), bool)
         return faces[tracked | (faces.scores > self._options.score_thr)]
 

@@ -8,21 +8,20 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facedet_mm.detectors import Detector, InputSizes, build_detector
-from facedet_mm.detectors.base import check_thresholds
+from facedet_mm.detectors import DetectorOptions, open_detector
 from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.anonymization import Method, anonymize
 from facedet_mm.imaging.drawing import draw_faces
 from facedet_mm.structures import Faces
 from facedet_mm.system.concurrency import prefetch, uninterrupted
-from facedet_mm.tracking import TrackerSettings
+from facedet_mm.system.settings import COUNT, declared_settings, document, one_of, setting
 from facedet_mm.tracking.gaps import GapFiller
 from facedet_mm.video.face_stream import FaceStream, StreamOptions
 from facedet_mm.video.frame import Frame
@@ -36,34 +35,67 @@ Output: TypeAlias = str | os.PathLike[str]
 Shown: TypeAlias = tuple[Frame, Faces, NDArray[np.uint8]]
 
 _AHEAD = 4
-"""Frames that wait between two stages."""
+"""Number of frames that wait between two stages."""
+
+
+@document
+@dataclass(frozen=True)
+class VideoOptions(StreamOptions):
+    """Settings of the processing of a video: those of the search for faces and those of the output.
+
+    Raises:
+        FaceDetError: A value is out of range, or settings do not go together.
+
+    Example:
+        >>> VideoOptions(keyframes=5, fill_gaps=10).fill_gaps
+        10
+    """
+
+    fill_gaps: int = field(
+        default=0,
+        metadata=setting(
+            "Fill in a tracked face that was missed for up to N frames; the output is delayed by as much",
+            COUNT,
+            metavar="N",
+        ),
+    )
+    anonymize: Method | None = field(
+        default=None,
+        metadata=setting(
+            "Make faces unrecognizable instead of drawing boxes",
+            one_of(*get_args(Method)),
+            choices=get_args(Method),
+            default_help="draw boxes",
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fill_gaps and self.tracker is None:
+            raise FaceDetError("fill_gaps needs tracking: a gap is where a track was missed")
 
 
 class VideoFaceDetector:
-    """Finds, follows and draws the faces of videos, cameras and streams.
+    """Finds, tracks and draws the faces of videos, cameras and streams.
 
     Args:
-        model_path: an ``.onnx`` or ``.pth`` file; ``None`` takes the weights of ``model_name``.
-        model_name: a name of the zoo or a config; needed for a ``.pth`` file. Without both, the model that comes with
-            the package.
-        device: see :func:`~facedet_mm.detectors.build_detector`.
-        use_tracking: give faces ids that stay with them.
-        use_smoothing: smooth boxes and landmarks of tracked faces.
-        score_thr: a face that is not tracked comes out above this score; one that is, always.
-        iou_thr: see :func:`~facedet_mm.detectors.build_detector`.
-        input_size: likewise; ``'auto'`` is a third faster on wide frames than 640, with the same result.
-        threads: likewise.
-        tracker: a preset (``faces``, ``bytetrack``, ``conservative``, ``aggressive``) or settings.
-        keyframes: run the detector on each so many frames only, or ``'adaptive'``.
-        optical_flow: between keyframes follow the pixels, too.
-        low_light: ``'auto'``, ``'on'`` or ``'off'``: brighten dark frames for the detector.
-        gamma: of the brightening.
-        fill_gaps: put a tracked face into up to so many frames that missed it between two sightings; frames then
-            come out that much later.
-        anonymize: instead of drawing, make faces unrecognizable: ``'blur'``, ``'pixelate'`` or ``'fill'``.
+        model_path: An ``.onnx`` or ``.pth`` file; ``None`` uses the weights of ``model_name``.
+        model_name: Model name or config, needed for a ``.pth`` file; ``None`` uses the bundled model where there is
+            no ``model_path`` either.
+        device: Device, see :class:`~facedet_mm.detectors.options.DetectorOptions`.
+        use_tracking: Whether faces get track IDs.
+        use_smoothing: Whether boxes and landmarks of tracked faces are smoothed.
+        **options: Other settings of :class:`VideoOptions` and of
+            :class:`~facedet_mm.detectors.options.DetectorOptions`, whose ``input_size`` is ``'auto'`` by default: a
+            third faster than 640 on wide frames, with the same result.
+
+    Attributes:
+        options: Settings of the video.
+        detector: Detector that runs on the frames.
 
     Raises:
-        ModelError, MissingDependencyError, FaceDetError: as ``build_detector`` does; options that don't go together.
+        ModelError, MissingDependencyError: The detector can't be built, as in ``build_detector``.
+        FaceDetError: A value is out of range, or settings do not go together.
 
     Example:
         >>> from facedet_mm.zoo import asset_path
@@ -80,50 +112,39 @@ class VideoFaceDetector:
         device: str | None = None,
         use_tracking: bool = True,
         use_smoothing: bool = True,
-        *,
-        score_thr: float = 0.5,
-        iou_thr: float = 0.4,
-        input_size: InputSizes = "auto",
-        threads: int | None = None,
-        tracker: TrackerSettings | str = "faces",
-        keyframes: int | Any = 1,
-        optical_flow: bool = False,
-        low_light: Any = "off",
-        gamma: float | None = None,
-        fill_gaps: int = 0,
-        anonymize: Method | None = None,
+        **options: Any,
     ) -> None:
-        self.options = StreamOptions(
-            tracker if use_tracking else None, use_smoothing, score_thr, keyframes, optical_flow, low_light, gamma
+        of_video = {item.name for item, _ in declared_settings(VideoOptions)}
+        video = VideoOptions(**{name: value for name, value in options.items() if name in of_video})
+        tracker = video.tracker if use_tracking else None
+        rest = {name: value for name, value in options.items() if name not in of_video}
+        model, weights = (model_path, None) if model_name is None else (model_name, model_path)
+        named = {} if model is None else {"model": model}
+        self._open(
+            DetectorOptions(**{"input_size": "auto", **named, **rest, "weights": weights, "device": device}),
+            replace(video, tracker=tracker, smoothing=use_smoothing),
         )
-        check_thresholds(score_thr, iou_thr)
-        if not isinstance(fill_gaps, (int, np.integer)) or fill_gaps < 0:
-            raise FaceDetError(f"fill_gaps must be a whole number of frames from 0 on, not {fill_gaps!r}")
-        if anonymize is not None and anonymize not in get_args(Method):
-            raise FaceDetError(f"anonymize must be one of {', '.join(get_args(Method))} or None, not {anonymize!r}")
-        if fill_gaps and not use_tracking:
-            raise FaceDetError("fill_gaps needs tracking: a gap is where a track was missed")
-        self.fill_gaps = fill_gaps
-        self.anonymize = anonymize
-        self.detector = _detector(
-            model_path,
-            model_name,
-            device=device,
-            score_thr=self.options.detector_score_thr,
-            iou_thr=iou_thr,
-            input_size=input_size,
-            threads=threads,
-        )
+
+    @classmethod
+    def from_options(cls, detector: DetectorOptions, video: VideoOptions) -> VideoFaceDetector:
+        """Returns an object with these settings; ``video.score_thr`` replaces that of ``detector``."""
+        new = cls.__new__(cls)
+        new._open(detector, video)
+        return new
+
+    def _open(self, detector: DetectorOptions, video: VideoOptions) -> None:
+        self.options = video
+        self.detector = open_detector(replace(detector, score_thr=video.detector_score_thr))
 
     def stream(self, source: Output | int | Source) -> Iterator[tuple[Frame, Faces]]:
-        """The frames of a video with their faces, as they come.
+        """Yields the frames of a video with their faces, in order.
 
         Args:
-            source: a file, folder, pattern, camera number, address, ``'-'``, or what ``open_source`` gives.
+            source: A file, folder, pattern, camera number, address, ``'-'``, or the result of ``open_source``.
 
         Raises:
-            VideoError: it can't be opened, or breaks off: after the last frame that could be read.
-            FaceDetError: the detector can't run.
+            VideoError: The source can't be opened, or breaks off; then after the last frame that could be read.
+            FaceDetError: The detector can't run.
         """
         with (
             _opened(source) as opened,
@@ -139,26 +160,26 @@ class VideoFaceDetector:
         *,
         progress: bool | None = None,
     ) -> dict[str, Any]:
-        """Runs through a video; decoding, detection, drawing and writing overlap.
+        """Processes a video; decoding, detection, drawing and writing overlap.
 
-        Whatever ends it, Ctrl-C, a file that breaks off, a full disk, what was done by then is finished into whole
-        files, and ``stopped`` says what it was.
+        If the input breaks off, the disk fills up or you press Ctrl-C, everything processed so far is kept in complete
+        files, and ``stopped`` names the reason.
 
         Args:
-            source: see :meth:`stream`.
-            output_path: a file to write or several: a video (``.mp4``, ``.mkv``, ``.mov``, ``.avi``, ``.webm``), a
+            source: Source of the frames, see :meth:`stream`.
+            output_path: File to write, or several: a video (``.mp4``, ``.mkv``, ``.mov``, ``.avi``, ``.webm``), a
                 folder for images, ``.jsonl``, ``.csv`` or MOT ``.txt``.
-            show: in a window; q or Esc ends.
-            progress: a progress bar on standard error; ``None`` shows it on a terminal.
+            show: Whether to show the frames in a window; q or Esc ends.
+            progress: Whether to show a progress bar on standard error; ``None`` shows it on a terminal.
 
         Returns:
             ``total_frames``, ``detected_frames`` (those on which the detector ran), ``total_faces``,
-            ``avg_faces_per_frame``, ``unique_faces`` (ids given; ``None`` without tracking), ``avg_fps`` (of the
-            processing), ``video_seconds``, ``seconds``, ``dropped_frames`` (of a live source), ``outputs``, ``notes``
-            (what the outputs lack), ``stopped`` (``None`` when it ran to its end).
+            ``avg_faces_per_frame``, ``unique_faces`` (number of track IDs; ``None`` without tracking), ``avg_fps`` (of
+            the processing), ``video_seconds``, ``seconds``, ``dropped_frames`` (of a live source), ``outputs``,
+            ``notes`` (limitations of the outputs), ``stopped`` (``None`` if the video ended normally).
 
         Raises:
-            VideoError: the source or an output can't be opened.
+            VideoError: The source or an output can't be opened.
         """
         outputs = [output_path] if isinstance(output_path, (str, os.PathLike)) else list(output_path or [])
         with _opened(source) as opened:
@@ -182,7 +203,7 @@ class VideoFaceDetector:
         try:
             with tqdm(total=source.info.total_frames, unit="frame", disable=hidden, dynamic_ncols=True) as bar:
                 for frame, faces, image in shown:
-                    with uninterrupted():  # or the files would differ by a frame
+                    with uninterrupted():  # so that all files end with the same frame
                         for sink in sinks:
                             sink.write(frame, faces, image)
                         tally.add(frame, faces)
@@ -198,7 +219,7 @@ class VideoFaceDetector:
             source.close()
             shown.close()
             if not tally.frames:
-                tally.stopped = tally.stopped or f"{source.info.name}: not one frame came"
+                tally.stopped = tally.stopped or f"{source.info.name}: no frame could be read"
             for sink in sinks:
                 try:
                     sink.close() if tally.frames else sink.abort()
@@ -208,25 +229,26 @@ class VideoFaceDetector:
         return tally
 
     def _face_stream(self, source: Source) -> FaceStream:
-        return FaceStream(self.detector, self.options, source.info.fps, remember=self.fill_gaps + 1)
+        return FaceStream(self.detector, self.options, source.info.fps, remember=self.options.fill_gaps + 1)
 
     def _faces(self, source: Source, stream: FaceStream) -> Generator[tuple[Frame, Faces], None, None]:
         with closing(iter(source) if source.info.live else prefetch(iter(source), _AHEAD)) as frames:
             found = ((frame, stream.update(frame)) for frame in frames)
-            yield from _filled(found, self.fill_gaps) if self.fill_gaps else found
+            max_gap = self.options.fill_gaps
+            yield from _filled(found, max_gap) if max_gap else found
 
     def _drawn(self, found: Generator[tuple[Frame, Faces], None, None]) -> Generator[Shown, None, None]:
-        with closing(found):  # or its thread would go on for as long as an error holds on to it
+        with closing(found):  # so that its thread ends even while an error is kept
             for frame, faces in found:
-                if self.anonymize:
-                    yield frame, faces, anonymize(frame.image, faces, self.anonymize)
+                if method := self.options.anonymize:
+                    yield frame, faces, anonymize(frame.image, faces, method)
                 else:
                     yield frame, faces, draw_faces(frame.image, faces)
 
 
 @dataclass
 class _Tally:
-    """What is counted on the way."""
+    """Counts of the frames and faces processed so far."""
 
     tracked: bool
     started: float = field(default_factory=time.perf_counter)
@@ -263,7 +285,7 @@ class _Tally:
 
 
 def _filled(found: Iterable[tuple[Frame, Faces]], max_gap: int) -> Iterator[tuple[Frame, Faces]]:
-    """The frames, ``max_gap`` late, with the gaps of tracks filled; all of them, too, when the video breaks off."""
+    """Yields the frames, ``max_gap`` late, with the gaps of tracks filled; all frames, even if the video breaks off."""
     filler, waiting = GapFiller(max_gap), deque[Frame]()
     broken: FaceDetError | None = None
     try:
@@ -283,11 +305,3 @@ def _notes(sinks: Iterable[Sink]) -> list[str]:
 
 def _opened(source: Output | int | Source) -> Source:
     return open_source(source) if isinstance(source, (str, int, os.PathLike)) else source
-
-
-def _detector(path: Output | None, name: str | None, **options: Any) -> Detector:
-    if path is None:
-        return build_detector(name or "yunet_n", **options)
-    if name is None:
-        return build_detector(path, **options)
-    return build_detector(name, path, **options)

@@ -80,8 +80,8 @@ def test_a_list_comes_from_standard_input(album: Path, tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("{}/*.jpg", "album/*.jpg: no file fits this pattern"),
-        ("{}/empty", "empty: no images in this folder; --recursive also looks into its folders"),
+        ("{}/*.jpg", "album/*.jpg: no file matches this pattern"),
+        ("{}/empty", "empty: no images in this folder; --recursive also searches its subfolders"),
     ],
 )
 def test_nothing_to_do_is_an_error(album: Path, word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,11 @@ import pytest
 from wider_samples import SETTINGS, write_mat_files
 
 from facedet_mm import build_detector
+from facedet_mm.benchmark import results as results_file
 from facedet_mm.benchmark import robustness
-from facedet_mm.benchmark.robustness import Cell, Results, find_images, measure, plan_cells
+from facedet_mm.benchmark.accuracy import IOU_THR, SCORE_THR, clean_ap, find_images
+from facedet_mm.benchmark.results import Results
+from facedet_mm.benchmark.robustness import Cell, measure, plan_cells
 from facedet_mm.cli import main
 from facedet_mm.datasets import read_ground_truth
 from facedet_mm.errors import FaceDetError
@@ -130,6 +133,22 @@ def test_figures_do_not_depend_on_the_order_of_the_images_or_the_number_of_worke
     assert found == expected
 
 
+def test_the_ap_of_clean_images_uses_the_thresholds_of_the_evaluation_and_leaves_the_detector_alone(
+    samples: tuple[Path, Path],
+) -> None:
+    truth = read_ground_truth(samples[0])
+    images = find_images(samples[1], truth)
+    given = build_detector(score_thr=0.7, iou_thr=0.3, input_size=320)
+    ap = clean_ap(given, truth, images)
+    assert (given.options.score_thr, given.options.iou_thr) == (0.7, 0.3)
+    assert (SCORE_THR, IOU_THR) == (0.02, 0.45)
+    evaluated = build_detector(score_thr=0.02, iou_thr=0.45, input_size=320)
+    ((_, expected),) = measure(evaluated, truth, images, [Cell("clean")])
+    ((_, careful),) = measure(given, truth, images, [Cell("clean")])
+    assert ap == {setting: 100 * value for setting, value in expected.items()}
+    assert ap["hard"] > 100 * careful["hard"]
+
+
 class Interrupting:
     """A reader of images that counts, and is interrupted at the ``last`` one."""
 
@@ -201,7 +220,7 @@ def test_figures_of_other_settings_are_not_mixed(
 ) -> None:
     before = (done / "robustness.json").read_bytes()
     assert main(command(samples, done, *more)) == 1
-    assert f"robustness.json holds the results of another run, which differs in {what};" in capsys.readouterr().err
+    assert f"robustness.json has the results of another run, which differs in {what};" in capsys.readouterr().err
     assert (done / "robustness.json").read_bytes() == before
 
 
@@ -317,7 +336,7 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_the_work(
     monkeypatch.setattr(robustness, "read_image", reader)
     (tmp_path / "file").write_text("")
     assert f"cannot read {tmp_path}/file/out/" in refused(command(samples, tmp_path / "file" / "out"), capsys)
-    monkeypatch.setattr(robustness, "write_text", full)
+    monkeypatch.setattr(results_file, "write_text", full)
     assert "No space left on device" in refused(command(samples, tmp_path / "out"), capsys)
     assert reader.count == 0
 

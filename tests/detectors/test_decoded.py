@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from facedet_mm.detectors import build_detector
-from facedet_mm.detectors.end2end import check_fixed_thresholds, recognize_decoded, select_faces
+from facedet_mm.detectors.end2end import check_fixed_thresholds, find_decoded_head, select_faces
 from facedet_mm.detectors.preprocess import Letterbox, Normalization, fit, make_blob, make_pixels, padding_of
 from facedet_mm.errors import ModelError
 from facedet_mm.io.images import read_image
@@ -20,7 +20,7 @@ BOX = Letterbox(source=(200, 100), resized=(100, 50), canvas=(100, 96))
 
 
 def head(*shapes):
-    return recognize_decoded(shapes, {})
+    return find_decoded_head(shapes, {})
 
 
 def test_outputs_are_told_from_their_axes_in_any_order():

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import cv2
@@ -18,8 +18,9 @@ from onnx import TensorProto, helper
 
 from facedet_mm import Detector, FaceDetError, Faces, build_detector
 from facedet_mm.detectors.base import NetworkInput
-from facedet_mm.detectors.heads import Place, recognize
+from facedet_mm.detectors.heads import Place, find_head
 from facedet_mm.detectors.onnx import OnnxDetector
+from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.postprocess import decode, faces_of_image, postprocess
 from facedet_mm.detectors.preprocess import Letterbox, Normalization, Workspace, fit, make_blob
 from facedet_mm.errors import ImageError, MissingDependencyError, ModelError
@@ -123,8 +124,8 @@ class TestLetterbox:
         with pytest.raises(FaceDetError, match="input_size"):
             OnnxDetector(YUNET, input_size=size)  # type: ignore[arg-type]
         with pytest.raises(FaceDetError, match="input_size"):
-            yunet.input_size = size  # type: ignore[assignment]
-        assert yunet.input_size == 640
+            yunet.replace(input_size=size)
+        assert yunet.options.input_size == 640
 
 
 def random_outputs(family: str, width: int, height: int, anchors: int, seed: int = 0) -> list[np.ndarray]:
@@ -168,7 +169,7 @@ class TestDecoding:
     def test_what_passes_is_decoded_by_the_published_formulas(self, family: str, anchors: int, thr: float) -> None:
         width, height = 96, 64
         outputs = random_outputs(family, width, height, anchors)
-        head = recognize([o.shape for o in outputs], width, height)
+        head = find_head([o.shape for o in outputs], width, height)
         boxes, scores, landmarks = decode(head, outputs, width, thr)
         expected = decode_by_hand(family, outputs, width, anchors, thr)
         assert len(scores) == len(expected) > 0
@@ -178,7 +179,7 @@ class TestDecoding:
     @pytest.mark.parametrize("family", ["scrfd", "yunet"])
     def test_a_score_comes_out_above_the_threshold_and_not_at_it(self, family: str) -> None:
         outputs = random_outputs(family, 320, 320, 1)
-        head = recognize([o.shape for o in outputs], 320, 320)
+        head = find_head([o.shape for o in outputs], 320, 320)
         _, scores, _ = decode(head, outputs, 320, 0)
         for score in scores[scores < 1][:200]:
             _, found, _ = decode(head, outputs, 320, float(np.nextafter(score, np.float32(0))))
@@ -190,11 +191,11 @@ class TestDecoding:
         rng = np.random.default_rng(0)
         for family, anchors in (("scrfd", 2), ("yunet", 1)):
             outputs = random_outputs(family, 640, 384, anchors)
-            expected = decode(recognize([o.shape for o in outputs], 640, 384), outputs, 640, 0.5)
+            expected = decode(find_head([o.shape for o in outputs], 640, 384), outputs, 640, 0.5)
             for batch_axis in (False, True):
                 order = rng.permutation(len(outputs))
                 shapes = [((1,) if batch_axis else ()) + outputs[i].shape for i in order]
-                head = recognize(shapes, 640, 384)
+                head = find_head(shapes, 640, 384)
                 assert head.family == family
                 assert head.normalization == (SCRFD_NORMALIZATION if family == "scrfd" else YUNET_NORMALIZATION)
                 assert [level.stride for level in head.levels] == [8, 16, 32]
@@ -229,9 +230,9 @@ class TestDecoding:
             maps.append(np.concatenate(parts).astype(np.float32))
         shapes = [places[i].shape([m[None] for m in maps]) for i in range(len(outputs))]
         assert shapes == [(1, *output.shape) for output in outputs]
-        head = recognize(shapes, width, height, None, [places[i] for i in range(len(outputs))])
+        head = find_head(shapes, width, height, None, [places[i] for i in range(len(outputs))])
         found = decode(head, maps, width, thr)
-        expected = decode(recognize(shapes, width, height), outputs, width, thr)
+        expected = decode(find_head(shapes, width, height), outputs, width, thr)
         assert len(expected[1]) > 0 or thr > 0.9
         rows_of = [
             np.hstack([boxes, scores[:, None], marks.reshape(-1, 10)]) for boxes, scores, marks in (found, expected)
@@ -244,14 +245,14 @@ class TestDecoding:
     def test_maps_of_one_stride_must_be_one(self) -> None:
         places = [Place(0, 0, 1, 1), Place(1, 0, 1, 4)]
         with pytest.raises(ValueError, match="the outputs of stride 8 lie in 2 maps"):
-            recognize([(1, 64, 1), (1, 64, 4)], 64, 64, None, places)
+            find_head([(1, 64, 1), (1, 64, 4)], 64, 64, None, places)
 
     def test_a_head_without_landmarks_gives_none(self) -> None:
         outputs = random_outputs("scrfd", 96, 64, 2)[:6]
-        head = recognize([o.shape for o in outputs], 96, 64)
+        head = find_head([o.shape for o in outputs], 96, 64)
         assert postprocess(head, outputs, fit(96, 64, (96, 64)), 0.5, 0.4).landmarks is None
         outputs = random_outputs("yunet", 96, 64, 1)[:9]
-        head = recognize([o.shape for o in outputs], 96, 64)
+        head = find_head([o.shape for o in outputs], 96, 64)
         assert (head.family, head.scores, head.landmarks) == ("yunet", 2, False)
         assert postprocess(head, outputs, fit(96, 64, (96, 64)), 0.5, 0.4).landmarks is None
 
@@ -271,7 +272,7 @@ class TestDecoding:
     )
     def test_outputs_of_another_task_are_refused(self, shapes: list[tuple[int, ...]]) -> None:
         with pytest.raises(ValueError, match=r"shape|rows|anchors"):
-            recognize(shapes, 64, 64)
+            find_head(shapes, 64, 64)
 
     @pytest.mark.parametrize("family", ["scrfd", "yunet"])
     def test_broken_numbers_never_come_out(self, family: str) -> None:
@@ -280,7 +281,7 @@ class TestDecoding:
         for output in outputs:
             for value in (np.nan, np.inf, -np.inf, 200):
                 output[rng.random(output.shape) < 0.02] = value
-        head = recognize([o.shape for o in outputs], 96, 64)
+        head = find_head([o.shape for o in outputs], 96, 64)
         faces = postprocess(head, outputs, fit(90, 60, (96, 64)), 0.02, 0.9)
         assert len(faces) > 0
         assert all(np.isfinite(column).all() for column in (faces.boxes, faces.scores, faces.landmarks))
@@ -300,7 +301,7 @@ class TestDecoding:
         outputs[2][0], outputs[5][0] = 0.9, (-0.25, -0.5, 5, 5)  # from (8, 16) to beyond the image
         outputs[8][0, :4] = (-1, -2, 4, 3)
         outputs[2][7], outputs[5][7] = 0.8, (-0.5, 1, 2, 1)  # wholly in the padding: x from 48 on
-        head = recognize([o.shape for o in outputs], 64, 64)
+        head = find_head([o.shape for o in outputs], 64, 64)
         faces = postprocess(head, outputs, Letterbox((100, 400), (16, 64), (64, 64)), 0.5, 0.4)
         assert faces.boxes.tolist() == [[50, 100, 100, 400]]  # 6.25 image pixels for one of the input
         assert faces.landmarks[0, :2].tolist() == [[-200, -400], [800, 600]]
@@ -308,7 +309,7 @@ class TestDecoding:
     def test_axes_are_scaled_back_apart(self) -> None:
         outputs = [np.zeros((rows * 2, d), np.float32) for d in (1, 4) for rows in (64, 16, 4)]
         outputs[0][2], outputs[3][2] = 0.9, (1, 0, 1, 2)  # second cell: x from 0 to 16, y from 0 to 16
-        head = recognize([o.shape for o in outputs], 64, 64)
+        head = find_head([o.shape for o in outputs], 64, 64)
         faces = postprocess(head, outputs, Letterbox((300, 100), (64, 21), (64, 64)), 0.5, 0.4)
         assert np.allclose(faces.boxes, [[0, 0, 16 * 300 / 64, 16 * 100 / 21]])
 
@@ -392,14 +393,40 @@ class TestDetection:
             found = list(pool.map(yunet.detect, images * 4))
         assert all(same(a, b) for a, b in zip(found, expected * 4, strict=True))
 
-    def test_thresholds_can_be_changed_between_calls(self, solvay: np.ndarray) -> None:
+    def test_a_replaced_setting_acts_in_a_new_detector_on_the_same_session(self, solvay: np.ndarray) -> None:
         detector = OnnxDetector(YUNET, score_thr=0.02, iou_thr=1.0)
         everything = detector.detect(solvay)
-        detector.iou_thr = 0.4
-        without_duplicates = detector.detect(solvay)
-        detector.score_thr = 0.9
-        assert len(everything) > len(without_duplicates) > len(detector.detect(solvay)) > 0
-        assert detector.detect(solvay).scores.min() > 0.9
+        without_duplicates = detector.replace(iou_thr=0.4)
+        sure = without_duplicates.replace(score_thr=0.9, max_faces=5, tiles=900)
+        assert isinstance(sure, OnnxDetector)
+        assert sure._session is detector._session
+        assert len(everything) > len(without_duplicates.detect(solvay)) > len(sure.detect(solvay)) == 5
+        assert sure.detect(solvay).scores.min() > 0.9
+        assert same(detector.detect(solvay), everything)
+        assert (detector.options.score_thr, detector.options.iou_thr, detector.options.max_faces) == (0.02, 1.0, None)
+        assert (sure.options.iou_thr, sure.options.tiles) == (0.4, (900, 900))
+
+    def test_a_replaced_input_size_is_what_the_network_sees(self, yunet: OnnxDetector, solvay: np.ndarray) -> None:
+        small = yunet.replace(input_size=320)
+        assert same(small.detect(solvay), OnnxDetector(YUNET, input_size=320).detect(solvay))
+        assert not same(small.detect(solvay), yunet.detect(solvay))
+
+    def test_a_setting_of_the_open_file_cannot_be_replaced(self, yunet: OnnxDetector) -> None:
+        for change in ({"device": "cuda"}, {"threads": 2}, {"model": "scrfd_1g"}, {"precision": "fp16"}):
+            with pytest.raises(FaceDetError, match=f"{next(iter(change))} is fixed once the model is open"):
+                yunet.replace(**change)
+        assert yunet.replace(device=yunet.options.device).options == yunet.options
+        with pytest.raises(TypeError, match="score_threshold"):
+            yunet.replace(score_threshold=0.1)
+
+    def test_settings_cannot_be_set_from_outside(self, yunet: OnnxDetector) -> None:
+        for name in (field.name for field in fields(DetectorOptions)):
+            with pytest.raises(AttributeError, match=rf"immutable; use detector\.replace\({name}="):
+                setattr(yunet, name, 1)
+        with pytest.raises(AttributeError):
+            yunet.options = DetectorOptions()  # type: ignore[misc]
+        with pytest.raises(FrozenInstanceError):
+            yunet.options.score_thr = 0.1  # type: ignore[misc]
 
 
 class TestFixedBatches:
@@ -445,7 +472,7 @@ class TestScrfdFiles:
     def test_fixed_and_free_files_agree(self, data: Path, solvay: np.ndarray, size) -> None:
         fixed = OnnxDetector(data / "weights/scrfd_500m_bnkps_640.onnx", input_size=size)
         free = OnnxDetector(data / "weights/scrfd_500m_bnkps.onnx")
-        assert fixed.input_size == (640, 640)
+        assert fixed.options.input_size == (640, 640)
         faces = fixed.detect(solvay)
         assert len(faces) == 29
         assert same(faces, free.detect(solvay), pixels=0.01)
@@ -488,8 +515,8 @@ class TestFiles:
         for name, message in {
             "gone.onnx": "no such model file",
             "empty.onnx": "empty model file",
-            "text.onnx": "no ONNX file, or a damaged one.*expected an SCRFD or YuNet file",
-            "cut.onnx": "no ONNX file, or a damaged one",
+            "text.onnx": "is not an ONNX file, or it is damaged.*expected an SCRFD or YuNet file",
+            "cut.onnx": "is not an ONNX file, or it is damaged",
             "folder.onnx": "a folder",
         }.items():
             with pytest.raises(ModelError, match=rf"{name}.*{message}"):
@@ -508,9 +535,11 @@ class TestFiles:
             return tmp_path / name
 
         image = ["n", 3, "h", "w"]
-        with pytest.raises(ModelError, match=r"pooled\.onnx is no face detector that is known: output 0 has shape"):
+        with pytest.raises(
+            ModelError, match=r"pooled\.onnx is not a face detector of a known kind: output 0 has shape"
+        ):
             build_detector(write("pooled.onnx", image, "GlobalAveragePool", image))
-        with pytest.raises(ModelError, match=r"gray\.onnx is no face detector: its input is x tensor\(float\)"):
+        with pytest.raises(ModelError, match=r"gray\.onnx is not a face detector: its input is x tensor\(float\)"):
             build_detector(write("gray.onnx", ["n", 1, "h", "w"], "Relu", ["n", 1, "h", "w"]))
         with pytest.raises(ModelError, match=r"half\.onnx .* tensor\(float16\)"):
             build_detector(write("half.onnx", image, "Relu", image, TensorProto.FLOAT16))
@@ -545,14 +574,14 @@ class TestFiles:
             {**own, "strides": [64, 128, 256]},
             {**own, "mean": [0, 0, 0]},
         ):
-            with pytest.raises(ModelError, match=r"own\.onnx is no face detector that is known"):
+            with pytest.raises(ModelError, match=r"own\.onnx is not a face detector of a known kind"):
                 build_detector(with_metadata(**broken))
 
     @pytest.mark.parametrize(
         "options", [{"score_thr": -0.1}, {"score_thr": 1.5}, {"iou_thr": 2}, {"iou_thr": float("nan")}]
     )
     def test_thresholds_out_of_range_are_refused(self, options: dict[str, float]) -> None:
-        with pytest.raises(FaceDetError, match=f"{next(iter(options))} must be between 0 and 1"):
+        with pytest.raises(FaceDetError, match=f"{next(iter(options))} must be a number from 0 to 1, not"):
             build_detector(**options)  # type: ignore[arg-type]
 
     def test_a_device_that_is_not_there_names_the_package(self) -> None:
@@ -574,7 +603,7 @@ class TestFiles:
 class TestBuildDetector:
     def test_the_default_is_the_bundled_model(self, solvay: np.ndarray) -> None:
         detector: Detector = build_detector()
-        assert (detector.score_thr, detector.iou_thr, detector.input_size) == (0.5, 0.4, 640)
+        assert detector.options == DetectorOptions("yunet_n", None, None, 0.5, 0.4, 640, None, None, None, None)
         assert same(detector.detect(solvay), OnnxDetector(YUNET).detect(solvay))
 
     def test_official_weights_are_said_to_be_not_bundled_and_how_to_pass_them(self) -> None:
@@ -590,7 +619,7 @@ class TestBuildDetector:
             ("scrfd_2g", None, r"unknown model 'scrfd_2g'; did you mean scrfd_\S+\? Known: yunet_n, scrfd_34g"),
             ("model.engine", None, r"unknown model 'model\.engine'"),
             ("epoch_640.pth", None, r"epoch_640\.pth is a checkpoint: pass it as weights"),
-            ("a.onnx", "b.onnx", r"a\.onnx holds its own weights"),
+            ("a.onnx", "b.onnx", r"a\.onnx contains its own weights"),
             ("scrfd_34g.py", None, r"scrfd_34g\.py is a config and needs its checkpoint"),
             ("scrfd_34g", "weights.zip", r"must be an \.onnx or \.pth file, not weights\.zip"),
             ("scrfd_34g", "gone.onnx", r"gone\.onnx: no such model file"),
@@ -604,7 +633,7 @@ class TestBuildDetector:
     def test_a_zoo_name_with_onnx_weights_runs_them(self, data: Path) -> None:
         detector = build_detector("scrfd_0.5g_kps", data / "weights/scrfd_500m_bnkps.onnx", input_size="auto")
         assert isinstance(detector, OnnxDetector)
-        assert detector.input_size == "auto"
+        assert detector.options.input_size == "auto"
 
     def test_a_checkpoint_without_the_training_half_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "facedet_mm.plugin.apis.torch_detector", None)
@@ -615,11 +644,12 @@ class TestBuildDetector:
     def test_a_checkpoint_goes_to_the_torch_detector_with_all_options(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import types
 
-        stub = types.SimpleNamespace(TorchDetector=lambda *args, **options: (args, options))
+        stub = types.SimpleNamespace(TorchDetector=lambda config, **options: (config, options))
         monkeypatch.setitem(sys.modules, "facedet_mm.plugin.apis.torch_detector", stub)
         options = {"device": "cpu", "score_thr": 0.1, "iou_thr": 0.2, "input_size": 320, "max_faces": 7, "tiles": 640}
-        assert build_detector("scrfd_1g", "w.pth", **options) == ((config_path("scrfd_1g"), "w.pth"), options)
-        assert build_detector("my.py", "w.pth", **options) == (("my.py", "w.pth"), options)
+        for model, config in (("scrfd_1g", config_path("scrfd_1g")), ("my.py", "my.py")):
+            expected = DetectorOptions(model, "w.pth", **options)
+            assert build_detector(model, "w.pth", **options) == (config, vars(expected))
 
 
 class TestZoo:
@@ -640,7 +670,7 @@ class TestZoo:
 
 MEMORY = """
 import os, sys
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from facedet_mm.detectors import OnnxDetector
 from facedet_mm.io.images import read_image
@@ -652,9 +682,7 @@ detector = OnnxDetector(sys.argv[1], input_size=64, threads=1, score_thr=0.02)
 image = read_image(sys.argv[2])
 images = [image[y : y + 60 + y // 40, 300:364].copy() for y in range(0, 2000, 200)]
 for size in ["auto", 64, (96, 64)] * 100:
-    detector.input_size = size
-    detector.detect(images[0][:50])
-detector.input_size = 64
+    detector.replace(input_size=size).detect(images[0][:50])
 
 def detect(rounds):
     for _ in range(rounds):
@@ -686,5 +714,5 @@ def test_a_cpu_gets_no_more_pixels_at_a_time_than_are_faster_together(size: int,
 
 def test_what_is_no_cpu_gets_whole_batches() -> None:
     network = NetworkInput("a", YUNET_NORMALIZATION)
-    assert [network.batch_of((side, side)) for side in (320, 2000)] == [8, 8]
-    assert [replace(network, batch=batch).batch_of((320, 320)) for batch in (1, 16)] == [1, 16]
+    assert [network.batch_size((side, side)) for side in (320, 2000)] == [8, 8]
+    assert [replace(network, batch=batch).batch_size((320, 320)) for batch in (1, 16)] == [1, 16]

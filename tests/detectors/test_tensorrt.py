@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from fake_tensorrt import World
 
 from facedet_mm.detectors import OnnxDetector, build_detector
+from facedet_mm.detectors.onnx import OrtSession
 from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
 from facedet_mm.io.images import read_image
 from facedet_mm.structures import Faces
@@ -174,7 +176,7 @@ class TestDetecting:
         text = json.dumps({"layout": "yunet", "mean": [9, 9, 9], "std": [1, 1, 1], "to_rgb": True})
         model.metadata_props.add(key="facedet_mm", value=text)
         onnx.save(model, tmp_path / "own.onnx")
-        assert detector(tmp_path / "own.onnx")._network.normalization.mean == (9, 9, 9)
+        assert detector(tmp_path / "own.onnx").network.normalization.mean == (9, 9, 9)
 
 
 @pytest.mark.usefixtures("world")
@@ -337,11 +339,10 @@ class TestShapes:
         for size in (1280, "auto", [320, 1280]):
             with pytest.raises(FaceDetError, match="does not fit the engine's shapes"):
                 detector(shapes=shapes, input_size=size)
-        found = detector(shapes=shapes)
-        found.input_size = (960, 640)
+        found = detector(shapes=shapes).replace(input_size=(960, 640))
         with pytest.raises(FaceDetError, match=r"input_size \(640, 960\) does not fit.*height 320-640, width 320-960"):
-            found.input_size = (640, 960)
-        assert found.input_size == (960, 640)
+            found.replace(input_size=(640, 960))
+        assert found.options.input_size == (960, 640)
 
     def test_original_sizes_need_bounds_and_keep_to_them(self, solvay: np.ndarray) -> None:
         with pytest.raises(FaceDetError, match=r"'original' has no bounds.*ShapeRange"):
@@ -357,7 +358,7 @@ class TestShapes:
 
     def test_a_file_of_one_size_takes_no_other(self, data: Path) -> None:
         path = data / "weights" / "scrfd_500m_bnkps_640.onnx"
-        assert detector(path, input_size="auto").input_size == (640, 640)
+        assert detector(path, input_size="auto").options.input_size == (640, 640)
         with pytest.raises(ModelError, match="takes only inputs of batch 1, height 640, width 640, not"):
             detector(path, input_size=320)
 
@@ -376,7 +377,7 @@ class TestErrors:
 
     def test_a_gpu_that_is_not_there_is_named(self) -> None:
         with pytest.raises(FaceDetError, match="no GPU 3: CUDA finds 1"):
-            detector(gpu=3)
+            detector(device="tensorrt:3")
 
     @pytest.mark.parametrize(
         ("step", "message"),
@@ -426,24 +427,60 @@ class TestErrors:
 
 @pytest.mark.usefixtures("world")
 class TestBuildDetector:
-    def test_takes_it_for_the_device_trt(self, world: World) -> None:
+    def test_takes_it_where_it_is_installed(self, world: World, caplog: pytest.LogCaptureFixture) -> None:
         world.gpus = [("Fake GPU", 9, 0)] * 2
-        assert isinstance(build_detector(device="trt"), ours().TensorRTDetector)
-        found = build_detector(YUNET, device="trt:1", input_size=320)
+        caplog.set_level("INFO")
+        assert isinstance(build_detector(device="tensorrt"), ours().TensorRTDetector)
+        assert caplog.messages == ["device 'tensorrt': running in NVIDIA's TensorRT"]
+        found = build_detector(YUNET, device="tensorrt:1", input_size=320)
         with ThreadPoolExecutor(1) as pool:
             pool.submit(found.detect, np.zeros((320, 320, 3), np.uint8)).result()
         assert list(world.devices.values()) == [1, 1]
 
     def test_refuses_what_it_does_not_know(self) -> None:
-        with pytest.raises(FaceDetError, match="threads is for networks that run on the CPU"):
-            build_detector(device="trt", threads=2)
-        with pytest.raises(FaceDetError, match="as 'trt:1', not 'trt:gpu'"):
-            build_detector(device="trt:gpu")
-
-    def test_without_the_package_the_error_says_how_to_get_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "facedet_mm.detectors.tensorrt", None)
-        with pytest.raises(MissingDependencyError, match=r"pip install 'facedet-mm\[tensorrt\]'"):
+        with pytest.raises(FaceDetError, match="threads sets the CPU threads of a network; device 'tensorrt' has none"):
+            build_detector(device="tensorrt", threads=2)
+        with pytest.raises(FaceDetError, match="such as 'tensorrt:1', not 'tensorrt:gpu'"):
+            build_detector(device="tensorrt:gpu")
+        with pytest.raises(ModelError, match="device must be one of"):
             build_detector(device="trt")
+
+    def test_without_the_package_onnx_runtime_runs_its_own_and_says_so(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "tensorrt", None)
+        forget()
+        devices = []
+
+        class Session(OrtSession):
+            def __init__(self, path: Path, device: str | None, threads: int | None) -> None:
+                devices.append(device)
+                super().__init__(path, "cpu", threads)
+
+        monkeypatch.setattr("facedet_mm.detectors.onnx.OrtSession", Session)
+        assert isinstance(build_detector(device="tensorrt:1"), OnnxDetector)
+        assert devices == ["tensorrt:1"]
+        assert caplog.messages == [
+            "device 'tensorrt': running in ONNX Runtime's TensorRT provider; the tensorrt package is not installed"
+        ]
+        with pytest.raises(FaceDetError, match="no choice of precision in ONNX Runtime"):
+            build_detector(device="tensorrt", precision="fp16")
+
+    @pytest.mark.skipif("TensorrtExecutionProvider" in ort.get_available_providers(), reason="it is here")
+    def test_without_either_the_error_says_how_to_get_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "tensorrt", None)
+        forget()
+        with pytest.raises(
+            MissingDependencyError, match=r"pip install 'facedet-mm\[tensorrt\]'.*pip install onnxruntime-gpu"
+        ):
+            build_detector(device="tensorrt")
+
+    def test_without_cuda_python_the_error_names_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("cuda", "cuda.bindings", "cuda.bindings.runtime"):
+            monkeypatch.setitem(sys.modules, name, None)
+        forget()
+        with pytest.raises(MissingDependencyError, match=r"pip install 'facedet-mm\[tensorrt\]' \(.*cuda"):
+            build_detector(device="tensorrt")
 
 
 @pytest.mark.usefixtures("world")
@@ -455,7 +492,7 @@ class TestBuildingAhead:
         assert report.faces == len(OnnxDetector(YUNET).detect(asset_path("solvay_1927.jpg")))
         assert 0 < report.differences["scores"] < 2e-3
         assert 0 < report.differences["boxes"] < 0.2
-        build_detector(device="trt")
+        build_detector(device="tensorrt")
         assert world.builds == 1
 
     def test_an_engine_that_finds_other_faces_is_an_error_and_removed(

@@ -82,6 +82,17 @@ class TestMerge:
         faces = merge_views([left, right], found, 0.4)
         assert faces.boxes.tolist() == [[80, 20, 130, 80]]
 
+    @pytest.mark.parametrize(("gap", "scores"), [(0.0, [0.6]), (7.5, [0.6]), (8.5, [0.95, 0.6])])
+    @pytest.mark.parametrize("scale", [1, 2])
+    def test_a_box_within_eight_pixels_of_a_cut_in_the_network_is_a_part(self, gap, scores, scale) -> None:
+        region, size = (0, 0, 640 * scale, 640 * scale), 640
+        left = View(region, fit(region[2], region[3], size), (False, False, True, False))
+        right = View((300 * scale, 0, 940 * scale, 640 * scale), left.letterbox, (True, False, False, False))
+        part = np.array([[560, 100, 640 - gap, 220]]) * scale
+        whole = np.array([[560 - 300, 100, 760 - 300, 220]]) * scale
+        faces = merge_views([left, right], [Faces(part, [0.95]), Faces(whole, [0.6])], 0.5)
+        assert faces.scores.tolist() == pytest.approx(scores)
+
     def test_a_face_at_a_cut_that_nobody_else_shows_stays(self) -> None:
         left = view((0, 0, 100, 100), (False, False, True, False))
         faces = merge_views([left], [Faces([[80, 20, 100, 80], [1, 1, 30, 30]], [0.9, 0.8])], 0.4)
@@ -138,9 +149,9 @@ class TestDetectors:
             assert np.allclose(together.scores, alone.scores, atol=1e-4)
 
     def test_a_number_of_faces_under_one_and_no_sizes_are_refused(self) -> None:
-        with pytest.raises(FaceDetError, match="max_faces must be a whole number of at least 1"):
+        with pytest.raises(FaceDetError, match="max_faces must be a whole number from 1 on or None, not 0"):
             OnnxDetector(YUNET, max_faces=0)
         with pytest.raises(FaceDetError, match="max_faces must be a whole number"):
-            OnnxDetector(YUNET, max_faces=2.5)  # type: ignore[arg-type]
+            OnnxDetector(YUNET, max_faces=2.5)
         with pytest.raises(FaceDetError, match="empty list"):
             OnnxDetector(YUNET, input_size=[])

@@ -131,14 +131,14 @@ def test_the_table_the_json_and_the_plot(annotated: tuple[Path, Path], tmp_path:
 
 def test_the_plot_has_a_line_for_each_model_and_backend(tmp_path: Path) -> None:
     row = dict(model="a", backend="OpenVINO", device="openvino", precision="fp32", size=320, mean_ms=2.0)
-    rows = [
-        {**row, **changes, "ap": dict.fromkeys(SETTINGS, 50.0)}
-        for changes in ({}, {"size": 640, "mean_ms": 8.0}, {"model": "b"}, {"precision": "bf16"}, {"device": "cuda"})
-    ]
+    all_changes = [{}, {"size": 640, "mean_ms": 8.0}, {"model": "b"}, {"precision": "bf16"}, {"device": "cuda"}]
+    all_changes += [{"backend": name, "device": "tensorrt"} for name in ("TensorRT", "ONNX Runtime")]
+    rows = [{**row, **changes, "ap": dict.fromkeys(SETTINGS, 50.0)} for changes in all_changes]
     plot_speed(rows, tmp_path / "plot.svg")
     drawing = (tmp_path / "plot.svg").read_text()
     labels = ["a, OpenVINO fp32", "b, OpenVINO fp32", "a, OpenVINO bf16", "a, OpenVINO fp32 on cuda"]
-    assert [drawing.count(f"<!-- {label} -->") for label in labels] == [1, 1, 1, 1]
+    labels += ["a, TensorRT fp32", "a, ONNX Runtime fp32 on tensorrt"]
+    assert [drawing.count(f"<!-- {label} -->") for label in labels] == [1] * 6
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,6 @@ class FakeDetector:
 
     def __init__(self, frames: list[Faces]) -> None:
         self._frames = iter(frames)
-        self.score_thr, self.iou_thr, self.input_size = 0.1, 0.4, 640
 
     def detect(self, image: object) -> Faces:  # noqa: ARG002
         return next(self._frames)
@@ -185,7 +184,7 @@ def test_gaps_are_filled_in_the_right_frames(monkeypatch: pytest.MonkeyPatch) ->
     seen = [Faces([[10 + 2 * i, 10, 50 + 2 * i, 60]], [0.9]) for i in range(10)]
     for missed in (4, 5):
         seen[missed] = Faces.empty()
-    monkeypatch.setattr(pipeline, "build_detector", lambda *_, **__: FakeDetector(seen))
+    monkeypatch.setattr(pipeline, "open_detector", lambda _: FakeDetector(seen))
     source = fake_source([noise(0)] * 10)
     video = VideoFaceDetector(fill_gaps=3, use_smoothing=False)
     found = list(video.stream(source))
@@ -265,7 +264,7 @@ class TestWhatBreaksOff:
         assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
 
     def test_gap_filling_gives_its_last_frames_when_a_video_breaks_off(self, monkeypatch) -> None:
-        monkeypatch.setattr(pipeline, "build_detector", lambda *_, **__: FakeDetector([Faces.empty()] * 9))
+        monkeypatch.setattr(pipeline, "open_detector", lambda _: FakeDetector([Faces.empty()] * 9))
         video, numbers = VideoFaceDetector(fill_gaps=4), []
         with pytest.raises(VideoError, match="gone"):
             numbers.extend(f.number for f, _ in video.stream(fake_source([noise(0)] * 9, VideoError("gone"))))
@@ -370,7 +369,7 @@ def test_a_source_without_frames_is_an_error_and_leaves_what_was_there(tmp_path:
     with open("/dev/null", "rb") as nothing:
         monkeypatch.setattr(sys, "stdin", type("Pipe", (), {"buffer": nothing}))
         assert main(["video", "-", "--raw-size", "64x48", "--out", str(old)]) == 1
-    assert "not one frame came" in capsys.readouterr().err
+    assert "no frame could be read" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["old.mp4"]
     assert old.read_bytes() == b"a good film"
 

@@ -1,7 +1,7 @@
-"""One contestant of ``tools/benchmark.py runtime`` in a process of its own; runs in a peer's Python too.
+"""One process of ``tools/benchmark.py runtime``; runs in the Python of other packages too.
 
-Reads a JSON line with its job on standard input, then JSON lists of image names; answers each with a JSON list of
-milliseconds, one an image.
+Reads a JSON line with its job from standard input, then JSON lists of image names; answers each with a JSON list of
+milliseconds, one per image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def onnxruntime(job):
     from facedet_mm.detectors.preprocess import fit, make_blob
 
     detector = OnnxDetector(job["model"], input_size=job["size"])
-    size, network = detector.input_size, detector._network
+    size, network = detector.options.input_size, detector.network
     del detector
     session = InferenceSession(job["model"], providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
@@ -88,7 +88,7 @@ def opencv(job):
 
 
 def limit_threads(threads):
-    """Gives every session of ONNX Runtime, and OpenCV, so many threads."""
+    """Sets the number of threads of every session of ONNX Runtime and of OpenCV."""
     import cv2
     import onnxruntime
 
@@ -119,7 +119,7 @@ def main():
 
 
 def best_time(prepare, name, repeats):
-    """The least milliseconds of a few calls on an image."""
+    """Returns the least milliseconds of a few calls on an image."""
     import cv2
 
     run = prepare(cv2.imread(name))

@@ -6,14 +6,14 @@ import math
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorrt as trt
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.base import InputSizes
 from facedet_mm.detectors.heads import Place
+from facedet_mm.detectors.options import DetectorOptions, InputSizes
 from facedet_mm.detectors.preprocess import InputSize, check_input_size
 from facedet_mm.detectors.session import SessionDetector
 from facedet_mm.detectors.tensorrt.cuda import DeviceArray, DeviceMemory, Stream, device_pointer, find_gpu, use_gpu
@@ -35,26 +35,26 @@ _MAX_BATCH = 8
 class TensorRTDetector(SessionDetector):
     """Finds faces with an SCRFD or YuNet ``.onnx`` file in TensorRT.
 
-    The first time on a GPU the file is compiled for it, which takes from seconds to minutes. Thread-safe: each
+    The first time on a GPU, the file is compiled for it, which takes seconds to minutes. Thread-safe: each
     thread has its own execution context, stream and GPU memory.
 
     Args:
-        path: the file. Strides, anchors and normalization come from its metadata or are told from its outputs.
-        gpu: CUDA's number of the GPU.
-        precision: the arithmetic inside: ``'fp32'``, ``'fp16'``, ``'int8'`` (a file with QuantizeLinear nodes of zero
-            point 0); ``None`` is INT8 for such a file, else FP16, whose scores differ in the third digit.
-        shapes: the inputs that it is compiled for; ``None`` is what ``input_size`` needs, in batches up to 8.
-        score_thr, iou_thr, input_size, max_faces, tiles: as for :class:`~facedet_mm.detectors.onnx.OnnxDetector`.
-            ``'original'`` needs ``shapes``.
+        path: Model file. Strides, anchors and normalization come from its metadata or from its outputs.
+        shapes: Input shapes that the engine is compiled for; ``None`` derives them from ``input_size``, with batches
+            of up to 8. The input size ``'original'`` needs them.
+        **options: Settings of :class:`~facedet_mm.detectors.options.DetectorOptions`. ``device`` is ``'tensorrt'`` or,
+            with CUDA's number of the GPU, ``'tensorrt:1'``; ``precision`` is ``'fp32'``, ``'fp16'`` or ``'int8'``
+            (a file with QuantizeLinear nodes of zero point 0). Without ``precision`` such a file runs in INT8 and any
+            other in FP16, whose scores differ in the third digit. ``threads`` is not supported.
 
     Attributes:
-        session: what runs the engine; its ``run_on_device`` takes and leaves arrays on the GPU.
+        session: Session of the engine; its ``run_on_device`` takes and returns arrays on the GPU.
 
     Raises:
-        ModelError: the file is missing, damaged, no face detector, does not take ``input_size``, ``shapes`` or
+        ModelError: The file is missing, damaged, not a face detector, does not take ``input_size``, ``shapes`` or
             ``precision``, or TensorRT can't compile it.
-        MissingDependencyError: there is no GPU or driver.
-        FaceDetError: a threshold, size or number is out of range, or ``shapes`` does not hold ``input_size``.
+        MissingDependencyError: There is no GPU or driver.
+        FaceDetError: A value is out of range, or ``input_size`` is outside of ``shapes``.
 
     Example:
         >>> from facedet_mm.zoo import asset_path
@@ -64,44 +64,30 @@ class TensorRTDetector(SessionDetector):
         ...     return len(detector.detect(image))
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        gpu: int = 0,
-        precision: Precision | None = None,
-        shapes: ShapeRange | None = None,
-        score_thr: float = 0.5,
-        iou_thr: float = 0.4,
-        input_size: InputSizes = 640,
-        max_faces: int | None = None,
-        tiles: int | tuple[int, int] | None = None,
-    ) -> None:
-        shapes = shapes or shapes_for(_checked(input_size), _MAX_BATCH)
-        session = TensorRTSession(Path(path), gpu, precision, shapes)
+    def __init__(self, path: str | os.PathLike[str], *, shapes: ShapeRange | None = None, **options: Any) -> None:
+        settings = DetectorOptions(**{"model": path, **options})
+        if settings.threads is not None:
+            raise FaceDetError("threads sets the CPU threads of a network; device 'tensorrt' has none")
+        shapes = shapes or shapes_for(_checked(settings.input_size), _MAX_BATCH)
+        precision = cast(Precision | None, settings.precision)  # the session refuses others
+        session = TensorRTSession(Path(path), _gpu_number(settings.device), precision, shapes)
         self.session = session
         _, height, width = session.shapes.opt
-        super().__init__(session, score_thr, iou_thr, input_size, max_faces, tiles, probe=(width, height))
+        super().__init__(session, settings, trial_size=(width, height))
 
-    @property
-    def input_size(self) -> InputSizes:
-        """What the network sees; see :class:`~facedet_mm.detectors.base.Detector`."""
-        return super().input_size
-
-    @input_size.setter
-    def input_size(self, size: InputSizes) -> None:
-        if self._network.fixed_size is None:
-            check_sizes(_checked(size), self.session.shapes)
-        SessionDetector.input_size.__set__(self, size)  # type: ignore[attr-defined]
+    def _configure(self, options: DetectorOptions) -> None:
+        if self.network.fixed_size is None:
+            check_sizes(_checked(options.input_size), self.session.shapes)
+        super()._configure(options)
 
 
 class TensorRTSession:
     """A model file in TensorRT; see :class:`~facedet_mm.detectors.session.Session`.
 
     Attributes:
-        shapes: the inputs that it takes.
-        precision: of the arithmetic inside.
-        entry: the engine's place in the cache.
+        shapes: Input shapes that the engine takes.
+        precision: Precision of the arithmetic.
+        entry: Place of the engine in the cache.
     """
 
     def __init__(self, path: Path, gpu: int, precision: Precision | None, shapes: ShapeRange) -> None:
@@ -127,27 +113,27 @@ class TensorRTSession:
         self._of_thread = threading.local()
 
     def run(self, blob: NDArray[Any]) -> list[NDArray[Any]]:
-        """See :meth:`Session.run <facedet_mm.detectors.session.Session.run>`."""
-        most = self.shapes.max[0]
-        parts = [self._run(np.ascontiguousarray(blob[i : i + most])) for i in range(0, len(blob), most)]
+        """Runs the network; see :meth:`Session.run <facedet_mm.detectors.session.Session.run>`."""
+        step = self.shapes.max[0]
+        parts = [self._run(np.ascontiguousarray(blob[i : i + step])) for i in range(0, len(blob), step)]
         return parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def run_on_device(self, blob: Any, stream: int | None = None) -> list[DeviceArray]:
-        """All outputs for an input that is on the GPU already, left there; nothing is copied.
+        """Returns all outputs for an input on the GPU, as arrays on the GPU; nothing is copied.
 
         Args:
-            blob: the network's input, (N, 3, H, W) float32 or (N, H, W, 3) uint8, contiguous: anything with
+            blob: Input of the network, (N, 3, H, W) float32 or (N, H, W, 3) uint8, contiguous: any array with
                 ``__cuda_array_interface__``, such as a ``torch.Tensor`` on this GPU.
-            stream: the CUDA stream that ``blob`` is made on (``torch.cuda.current_stream().cuda_stream``), which the
-                work is added to; ``None`` waits for the default stream and until all is done.
+            stream: CUDA stream that ``blob`` is made on (``torch.cuda.current_stream().cuda_stream``) and that the
+                work is added to; ``None`` waits for the default stream and then until the outputs are ready.
 
         Returns:
             Arrays that other libraries take without a copy, as ``torch.as_tensor(array)``. This thread's next run
             writes into the same memory.
 
         Raises:
-            ModelError: the engine takes no input of that shape.
-            FaceDetError: ``blob`` is not on the GPU, of another type or not contiguous.
+            ModelError: The engine takes no input of that shape.
+            FaceDetError: ``blob`` is not on the GPU, has another type or is not contiguous.
         """
         pointer, shape = device_pointer(blob, self._dtype)
         worker = self._worker(shape)
@@ -168,12 +154,12 @@ class TensorRTSession:
         return outputs
 
     def _worker(self, shape: tuple[int, ...]) -> _Worker:
-        """This thread's, for an input of ``shape``."""
+        """Returns this thread's worker, for an input of ``shape``."""
         axis = self._channel_axis
         if len(shape) != 4 or shape[axis] != 3 or not self.shapes.holds(without_channels(shape, axis)):
             raise ModelError(
                 f"{self.path}: an input of shape {shape} is outside of what the engine takes ({self.shapes}); "
-                "give TensorRTDetector shapes that hold it"
+                "give TensorRTDetector shapes that include it"
             )
         use_gpu(self._gpu)
         if not hasattr(self._of_thread, "worker"):
@@ -183,7 +169,7 @@ class TensorRTSession:
 
 
 class _Worker:
-    """What a thread needs to run an engine: an execution context, a stream and memory for inputs and outputs."""
+    """One thread's execution context, stream and memory for the inputs and outputs of an engine."""
 
     def __init__(self, engine: Any, path: Path, input_name: str, output_names: list[str]) -> None:
         self.stream = Stream()
@@ -197,13 +183,13 @@ class _Worker:
             raise FaceDetError(f"{path}: TensorRT can't start on the GPU: {LOG.take()}; is its memory full?")
 
     def memory(self, name: str, size: int) -> DeviceMemory:
-        """Memory for a tensor, at least ``size`` bytes; kept, and replaced where it is too small."""
+        """Returns memory for a tensor, at least ``size`` bytes; it is kept and replaced only when it is too small."""
         if name not in self._memory or self._memory[name].size < size:
             self._memory[name] = DeviceMemory(size)
         return self._memory[name]
 
     def run(self, shape: tuple[int, ...], pointer: int, stream: int | None = None) -> list[DeviceArray]:
-        """Adds the work to a stream, by default :attr:`stream`; the outputs are there when it is done."""
+        """Adds the work to a stream, by default :attr:`stream`; the outputs are complete when it is done."""
         context = self._context
         LOG.take()
         ready = context.set_input_shape(self._input_name, shape)
@@ -228,6 +214,13 @@ class _Worker:
 
 def _checked(size: InputSizes) -> list[InputSize]:
     return [check_input_size(one) for one in (size if isinstance(size, list) else [size])]
+
+
+def _gpu_number(device: str | None) -> int:
+    kind, _, number = (device or "tensorrt").partition(":")
+    if kind != "tensorrt" or not (number or "0").isdigit():
+        raise FaceDetError(f"device must be 'tensorrt' or one with a GPU's number such as 'tensorrt:1', not {device!r}")
+    return int(number or 0)
 
 
 def _sides(shape: Any) -> tuple[int | None, ...]:

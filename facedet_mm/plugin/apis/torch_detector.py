@@ -5,31 +5,34 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
 
-from facedet_mm.detectors.base import CPU_BATCH_PIXELS, InputSizes, LetterboxDetector, NetworkInput
+from facedet_mm.detectors.base import CPU_BATCH_PIXELS, LetterboxDetector, NetworkInput
+from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.preprocess import Letterbox, Normalization
-from facedet_mm.errors import ModelError
+from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.plugin.apis.inferencer import FaceDetInferencer
 from facedet_mm.structures import Faces
 
 
 class TorchDetector(LetterboxDetector):
-    """Finds faces with a model of the training half; on the same weights it agrees with ``OnnxDetector``.
+    """Finds faces with a model of the plugin; with the same weights it agrees with ``OnnxDetector``.
 
     Args:
-        config: A model name or the path of a config.
-        weights: A checkpoint made for it.
-        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, …; ``None`` takes the best one at hand.
-        score_thr: only faces with a score above it come out.
-        iou_thr: of two faces that overlap by more, the one with the lower score is dropped.
-        input_size, max_faces, tiles: as for :class:`~facedet_mm.detectors.onnx.OnnxDetector`.
+        config: Model name or path of a config.
+        weights: Checkpoint made for it.
+        **options: Settings of :class:`~facedet_mm.detectors.options.DetectorOptions`. ``device`` is ``'cpu'``,
+            ``'cuda'``, ``'cuda:1'``, …; without it the best available device is used. ``threads`` and ``precision``
+            are not supported.
 
     Raises:
-        ModelError: unreadable config, missing, unsafe or unfit weights, a device that is not there.
+        ModelError: The config can't be read, the weights are missing, unsafe or do not fit, or the device does not
+            exist.
+        FaceDetError: A value is out of range.
 
     Example::
 
@@ -37,45 +40,37 @@ class TorchDetector(LetterboxDetector):
         faces = detector.detect('photo.jpg')
     """
 
-    def __init__(
-        self,
-        config: str | os.PathLike[str],
-        weights: str | os.PathLike[str],
-        device: str | None = None,
-        score_thr: float = 0.5,
-        iou_thr: float = 0.4,
-        input_size: InputSizes = 640,
-        max_faces: int | None = None,
-        tiles: int | tuple[int, int] | None = None,
-    ) -> None:
+    def __init__(self, config: str | os.PathLike[str], weights: str | os.PathLike[str], **options: Any) -> None:
+        settings = DetectorOptions(**{"model": config, **options, "weights": weights})
+        if settings.threads is not None:
+            raise FaceDetError("threads is for .onnx files; PyTorch reads its number of threads from OMP_NUM_THREADS")
+        if settings.precision is not None:
+            raise FaceDetError("precision is for .onnx files; a checkpoint runs in the precision of its weights")
         try:
-            self.inferencer = FaceDetInferencer(config, weights, device, show_progress=False)
+            self.inferencer = FaceDetInferencer(config, weights, settings.device, show_progress=False)
         except (RuntimeError, AssertionError) as error:
-            raise ModelError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-        self.model = self.inferencer.model
-        preprocessor = self.model.data_preprocessor
+            raise ModelError(f"device {settings.device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        self._model = self.inferencer.model
+        preprocessor = self._model.data_preprocessor
         normalization = Normalization(
             tuple(preprocessor.mean.flatten().tolist()),
             tuple(preprocessor.std.flatten().tolist()),
             to_rgb=preprocessor._channel_conversion,
         )
-        network = NetworkInput(
-            os.fspath(config),
-            normalization,
-            batch_pixels=CPU_BATCH_PIXELS if next(self.model.parameters()).device.type == "cpu" else math.inf,
-        )
-        super().__init__(network, score_thr, iou_thr, input_size, max_faces, tiles)
+        self._device = next(self._model.parameters()).device
+        batch_pixels = CPU_BATCH_PIXELS if self._device.type == "cpu" else math.inf
+        super().__init__(settings, NetworkInput(os.fspath(config), normalization, batch_pixels=batch_pixels))
 
     @torch.inference_mode()
-    def _find(self, blob: np.ndarray, boxes: Sequence[Letterbox]) -> list[Faces]:
-        metas = [dict(img_shape=box.resized[::-1], scale_factor=box.scale) for box in boxes]
-        head = self.model.bbox_head
+    def _infer(self, blob: np.ndarray, letterboxes: Sequence[Letterbox]) -> list[Faces]:
+        metas = [dict(img_shape=letterbox.resized[::-1], scale_factor=letterbox.scale) for letterbox in letterboxes]
+        head = self._model.bbox_head
         cfg = head.test_cfg.copy()
-        cfg.update(score_thr=self.score_thr, nms=dict(type="nms", iou_threshold=self.iou_thr))
-        outputs = self.model(torch.from_numpy(blob).to(next(self.model.parameters()).device), mode="tensor")
-        return [_to_faces(r) for r in head.predict_by_feat(*outputs, batch_img_metas=metas, cfg=cfg, rescale=True)]
+        cfg.update(score_thr=self.options.score_thr, nms=dict(type="nms", iou_threshold=self.options.iou_thr))
+        outputs = self._model(torch.from_numpy(blob).to(self._device), mode="tensor")
+        return [_faces(r) for r in head.predict_by_feat(*outputs, batch_img_metas=metas, cfg=cfg, rescale=True)]
 
 
-def _to_faces(result: InstanceData) -> Faces:
+def _faces(result: InstanceData) -> Faces:
     keypoints = result.keypoints.cpu().numpy() if "keypoints" in result else None
     return Faces(result.bboxes.cpu().numpy(), result.scores.cpu().numpy(), keypoints)

@@ -193,7 +193,7 @@ def test_the_runtime_reads_every_kind_without_being_told(exported, official, sol
     images = [sepia, sepia[:, :1500]]
     expected = build_detector(official, score_thr=0.3, iou_thr=0.45).detect_batch(images)
     detector = build_detector(exported(kind=kind, dynamic=FREE, baked=baked), score_thr=0.3, iou_thr=0.45)
-    assert detector._network.batch is None
+    assert detector.network.batch is None
     found = detector.detect_batch(images)
     for ours, theirs in zip(found, expected, strict=True):
         assert len(ours) == len(theirs) > 10
@@ -260,7 +260,7 @@ def test_the_runtime_takes_mean_and_deviation_from_the_file(exported, tmp_path):
     about = json.loads(model.metadata_props[0].value)
     model.metadata_props[0].value = json.dumps({**about, "mean": [1, 2, 3], "to_rgb": False})
     onnx.save(model, tmp_path / "other.onnx")
-    normalization = build_detector(tmp_path / "other.onnx")._network.normalization
+    normalization = build_detector(tmp_path / "other.onnx").network.normalization
     assert (normalization.mean, normalization.to_rgb) == ((1, 2, 3), False)
 
 
