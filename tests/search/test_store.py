@@ -127,9 +127,22 @@ def test_a_worker_killed_before_it_wrote_its_name_is_given_a_minute(
         patched.setattr(optuna.Trial, "set_user_attr", lambda *_: None)
         store.claim()
     assert store.recover() == 0
-    monkeypatch.setattr(store_module, "_START_UP", -store_module._START_UP)
-    assert store.recover() == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module, "_START_UP", -store_module._START_UP)
+        assert store.recover() == 1
     assert states(store) == ["waiting"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_a_new_worker_is_not_taken_for_the_killed_one_before_it(
+    store: SearchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, 1)
+    start(store, "store.claim()").communicate(timeout=60)
+    assert store.recover() == 1
+    monkeypatch.setattr(optuna.Trial, "set_user_attr", lambda *_: None)  # it has not written its name yet
+    store.claim()
+    assert store.recover() == 0
 
 
 def test_a_released_architecture_keeps_its_place_in_the_queue(store: SearchStore) -> None:
@@ -166,8 +179,9 @@ def test_a_search_keeps_to_its_template_and_budget(store: SearchStore) -> None:
 
 
 def test_any_program_can_read_the_journal_and_optuna_knows_the_settings(store: SearchStore) -> None:
-    add(store, 2)
-    store.finish(store.claim(), METRICS)
+    add(store, 3)
+    for score in (0.5, 0.4):
+        store.finish(store.claim(), {**METRICS, "wider_face/hard": score})
     assert all(isinstance(json.loads(line), dict) for line in store.path.read_text().splitlines())
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(store.path)))
     study = optuna.load_study(study_name="all", storage=storage)
