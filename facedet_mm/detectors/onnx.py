@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.options import DetectorOptions
-from facedet_mm.detectors.rewriting import rewrite
+from facedet_mm.detectors.rewriting import open_fastest
 from facedet_mm.detectors.session import EXPECTED, NMS_INPUTS, SessionDetector, check_file, describe_size, takes_images
 from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
 
@@ -90,9 +90,10 @@ class OrtSession:
         self.path = path
         providers = _providers(device)
         self.on_cpu = providers[0][0] == _DEVICES["cpu"].provider
-        rewritten = rewrite(path, may_interleave=self.on_cpu)
+        self._session, rewritten = open_fastest(
+            path, lambda model: _open(path, model, device, threads), may_interleave=self.on_cpu
+        )
         self.places, self.interleaved = (rewritten.places, rewritten.interleaved) if rewritten else ((), False)
-        self._session = _open(path, rewritten.content if rewritten else str(path), device, threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         described = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
         first = inputs[0]

@@ -14,7 +14,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.options import DetectorOptions
-from facedet_mm.detectors.rewriting import rewrite
+from facedet_mm.detectors.rewriting import open_fastest
 from facedet_mm.detectors.session import EXPECTED, NMS_INPUTS, SessionDetector, check_file, describe_size, takes_images
 from facedet_mm.errors import ModelError
 
@@ -63,15 +63,13 @@ class OpenVinoSession:
             name.partition(".")[0] for name in [*core.available_devices, "AUTO"]
         }:
             raise ModelError(f"OpenVINO finds no device {device!r} here; there are {', '.join(core.available_devices)}")
-        rewritten = rewrite(path, may_interleave=False)  # which costs time in OpenVINO
+        model, rewritten = open_fastest(
+            path,
+            lambda model: _read(core, path, model),
+            may_interleave=False,  # which costs time in OpenVINO
+        )
         self.places = rewritten.places if rewritten else ()
         self.interleaved = False
-        try:
-            model = core.read_model(rewritten.content if rewritten else path)
-        except RuntimeError as error:
-            raise ModelError(
-                f"{path} is not an ONNX or OpenVINO file, or it is damaged: {error}; {EXPECTED}"
-            ) from error
         self.input_shape = _sides(model.inputs[0]) if len(model.inputs) == 1 else ()
         kind = model.inputs[0].element_type
         if kind not in (ov.Type.f32, ov.Type.u8) or not takes_images(self.input_shape, kind == ov.Type.u8):
@@ -108,6 +106,13 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise ModelError(f"{self.path} fails on a {describe_size(blob)} input: {error}; {EXPECTED}") from error
         return [result[i] for i in range(len(self.output_shapes))]
+
+
+def _read(core: ov.Core, path: Path, model: str | bytes) -> ov.Model:
+    try:
+        return core.read_model(model)
+    except RuntimeError as error:
+        raise ModelError(f"{path} is not an ONNX or OpenVINO file, or it is damaged: {error}; {EXPECTED}") from error
 
 
 @functools.cache

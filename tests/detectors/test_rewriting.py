@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import random
 import tempfile
+import warnings
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -15,14 +18,17 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnxruntime.transformers import float16
 
 from facedet_mm.detectors.heads import Place
 from facedet_mm.detectors.onnx import OnnxDetector
 from facedet_mm.detectors.openvino import OpenVinoDetector
-from facedet_mm.detectors.rewriting import rewrite
+from facedet_mm.detectors.rewriting import Rewritten, rewrite
 from facedet_mm.detectors.rewriting.fusion import Branch, fuse_heads
-from facedet_mm.detectors.rewriting.maps import give_maps
+from facedet_mm.detectors.rewriting.graphs import in_order, rebuild
+from facedet_mm.detectors.rewriting.maps import replace_rows_by_maps
 from facedet_mm.detectors.rewriting.stem import interleave
+from facedet_mm.errors import ModelError
 from facedet_mm.io.images import read_image
 from facedet_mm.zoo import asset_path
 
@@ -301,7 +307,7 @@ def rows_at(place: Place, maps: list[np.ndarray]) -> np.ndarray:
 def places_of(model: ModelProto) -> tuple[Place, ...]:
     """Of the model with maps for outputs, which are checked to hold the same."""
     before = run(model)
-    places = give_maps(model.graph, fuse_heads(model))
+    places = replace_rows_by_maps(model.graph, fuse_heads(model))
     onnx.checker.check_model(model, full_check=True)
     if not places:
         for old, new in zip(before, run(model), strict=True):
@@ -344,7 +350,7 @@ def test_every_kind_of_head_in_any_order(levels: tuple[tuple[str, ...], ...], an
 def test_rows_without_a_batch_axis_are_those_of_one_image() -> None:
     model = head(*SCRFD, order=(2, 3, 0, 1))
     before = run(model, batch=1)
-    places = give_maps(model.graph, fuse_heads(model))
+    places = replace_rows_by_maps(model.graph, fuse_heads(model))
     maps = run(model, batch=1)
     for place, old in zip(places, before, strict=True):
         values = rows_at(place, maps)[0]
@@ -515,6 +521,263 @@ def test_files_that_cannot_be_rewritten_are_left_to_the_runtime(tmp_path: Path) 
     assert rewrite_file(tmp_path / "beside.onnx") is None
 
 
+def tensor(model: ModelProto, name: str) -> TensorProto:
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
+def resize(model: ModelProto, name: str, *sides: int) -> None:
+    tensor(model, name).dims[:] = sides
+
+
+def resize_kernels(model: ModelProto, *sides: int) -> None:
+    for name in ("conv0.w", "conv1.w"):
+        resize(model, name, *sides)
+
+
+def take_fewer_channels(model: ModelProto) -> None:
+    tensor(model, "conv0.w").CopyFrom(weight("conv0.w", 4, 4, 3, 3))
+
+
+def halve_one_branch(model: ModelProto) -> None:
+    for name in ("conv0.w", "conv0.b"):
+        values = numpy_helper.to_array(tensor(model, name)).astype(np.float16)
+        tensor(model, name).CopyFrom(numpy_helper.from_array(values, name))
+
+
+def make_a_cycle(model: ModelProto) -> None:
+    node_of(model, "conv0").input[0] = "out1"
+    node_of(model, "conv1").input[0] = "out0"
+
+
+def make_a_cycle_of_rows(model: ModelProto) -> None:
+    node_of(model, "score0.rows").input[0] = "score0.rows"
+
+
+def make_a_value_twice(model: ModelProto) -> None:
+    node_of(model, "conv1").output[0] = "conv0"
+
+
+def take_what_the_head_gives(model: ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
+
+
+def forget(output: str, *fields: str) -> Any:
+    def change(model: ModelProto) -> None:
+        for name in fields:
+            node_of(model, output).ClearField(name)
+
+    return change
+
+
+def make_external(model: ModelProto) -> None:
+    tensor(model, "conv0.w").data_location = TensorProto.EXTERNAL
+
+
+def make_an_external_constant(model: ModelProto) -> None:
+    value = weight("value", 1)
+    value.data_location = TensorProto.EXTERNAL
+    model.graph.node.append(helper.make_node("Constant", [], ["constant"], value=value))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        make_a_cycle,
+        make_a_value_twice,
+        make_external,
+        make_an_external_constant,
+        pytest.param(forget("conv0", "input"), id="no inputs"),
+        pytest.param(lambda m: resize(m, "conv0.w", 4), id="kernel of one side"),
+        pytest.param(lambda m: resize(m, "conv0.w"), id="kernel of no side"),
+        take_fewer_channels,
+        halve_one_branch,
+        pytest.param(lambda m: resize_kernels(m, 4, 8, 3, 4), id="kernels with too few values"),
+        pytest.param(lambda m: resize_kernels(m, 4, 8, -3, -3), id="negative sides"),
+        pytest.param(lambda m: resize(m, "conv0.b", 2, 2), id="bias of two sides"),
+        pytest.param(lambda m: setattr(tensor(m, "conv0.w"), "data_type", 99), id="unknown type"),
+        pytest.param(lambda m: setattr(tensor(m, "conv0.w"), "data_type", TensorProto.FLOAT16), id="half the values"),
+        pytest.param(lambda m: tensor(m, "conv0.w").segment.SetInParent(), id="a segment"),
+        pytest.param(lambda m: setattr(m.opset_import[0], "version", 9999), id="opset of the future"),
+        pytest.param(lambda m: m.ClearField("opset_import"), id="no opset"),
+        pytest.param(lambda m: m.ClearField("graph"), id="no graph"),
+    ],
+)
+def test_damaged_branches_stay_as_they_are(changed: Any, tmp_path: Path) -> None:
+    model = heads(4, 4)
+    changed(model)
+    (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
+    assert rewrite_file(tmp_path / "odd.onnx") is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        make_a_cycle_of_rows,
+        take_what_the_head_gives,
+        pytest.param(forget("score0.rows", "input"), id="reshape without inputs"),
+        pytest.param(forget("box0.product", "input"), id="product without inputs"),
+        pytest.param(lambda m: node_of(m, "box0.product").input.append("factor"), id="product of three"),
+        pytest.param(
+            lambda m: setattr(tensor(m, "factor"), "data_type", TensorProto.DOUBLE), id="factor without bytes"
+        ),
+        pytest.param(lambda m: forget("box0.rows.turned", "attribute")(m), id="transpose without order"),
+        pytest.param(lambda m: m.graph.ClearField("input"), id="no input"),
+        pytest.param(lambda m: m.graph.input[0].type.tensor_type.ClearField("shape"), id="input without sides"),
+        pytest.param(lambda m: m.graph.output[0].ClearField("type"), id="output without a type"),
+        pytest.param(
+            lambda m: setattr(m.graph.output[0].type.tensor_type, "elem_type", TensorProto.FLOAT16), id="half outputs"
+        ),
+        pytest.param(
+            lambda m: setattr(m.graph.output[0].type.tensor_type.shape.dim[-1], "dim_value", -1), id="-1 values"
+        ),
+        pytest.param(lambda m: m.graph.node.add(op_type="Constant", output=["empty"]), id="constant without a value"),
+        pytest.param(lambda m: m.graph.node.add(op_type="Conv"), id="a node without inputs and outputs"),
+    ],
+)
+def test_nothing_is_raised_for_a_damaged_head(changed: Any, tmp_path: Path) -> None:
+    model = head(("score", "box", "marks"), factor=1.7)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 8
+    changed(model)
+    (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
+    rewritten = rewrite_file(tmp_path / "odd.onnx")
+    assert rewritten is None or not rewritten.interleaved
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "3", '{"layout": "other"}', '{"layout": ["scrfd"]}', '{"mean": 1}', '{"mean": [0], "std": 1, "to_rgb": 1}'],
+)
+def test_damaged_metadata_are_left_to_the_detector(text: str, tmp_path: Path) -> None:
+    model = onnx.load(YUNET)
+    model.metadata_props.add(key="facedet_mm", value=text)
+    onnx.save(model, tmp_path / "own.onnx")
+    rewritten = rewrite_file(tmp_path / "own.onnx")
+    assert rewritten is None or not rewritten.interleaved
+    for kind in (OnnxDetector, OpenVinoDetector):
+        with pytest.raises(ModelError, match=r"own\.onnx"):
+            kind(tmp_path / "own.onnx")
+
+
+def test_float16_rows_stay_rows() -> None:
+    model = float16.convert_float_to_float16(head(*SCRFD))
+    assert {output.type.tensor_type.elem_type for output in model.graph.output} == {TensorProto.FLOAT16}
+    branches = fuse_heads(model)
+    assert branches
+    assert not replace_rows_by_maps(model.graph, branches)
+
+
+def test_a_bug_in_the_rewriting_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("facedet_mm.detectors.rewriting.replace_rows_by_maps", broken)
+    with pytest.raises(ZeroDivisionError):
+        OnnxDetector(YUNET)
+
+
+def shuffled(model: ModelProto, order: Any) -> ModelProto:
+    nodes = [*model.graph.node]
+    order(nodes)
+    mixed = ModelProto()
+    mixed.CopyFrom(model)
+    mixed.graph.ClearField("node")
+    mixed.graph.node.extend(nodes)
+    return mixed
+
+
+@pytest.mark.parametrize("order", [list.reverse, random.Random(1).shuffle], ids=["reversed", "shuffled"])
+def test_nodes_out_of_order_are_sorted_and_none_is_lost(order: Any) -> None:
+    plain = yunet_like((1, 4))
+    mixed = shuffled(plain, order)
+    assert [node.output[0] for node in mixed.graph.node] != [node.output[0] for node in plain.graph.node]
+    assert fuse_heads(plain)
+    assert fuse_heads(mixed)
+    onnx.checker.check_model(mixed, full_check=True)
+    assert kinds(mixed) == kinds(plain)
+    for old, new in zip(run(plain), run(mixed), strict=True):
+        np.testing.assert_allclose(new, old, atol=2e-6)
+
+
+def test_nodes_in_order_stay_in_theirs() -> None:
+    model = onnx.load(YUNET)
+    before = [node.output[0] for node in model.graph.node]
+    assert [node.output[0] for node in in_order(model.graph.node)] == before
+    rebuild(model.graph, model.graph.node)
+    assert [node.output[0] for node in model.graph.node] == before
+
+
+@pytest.mark.parametrize("kind", [OnnxDetector, OpenVinoDetector])
+def test_files_of_the_float16_converter_find_nearly_the_same(
+    kind: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weights that are 0 in float16
+        model = float16.convert_float_to_float16(onnx.load(YUNET), keep_io_types=True)
+    onnx.save(model, tmp_path / "half.onnx")
+    assert rewrite_file(tmp_path / "half.onnx") is not None
+    photo = read_image(asset_path("solvay_1927.jpg"))
+    more = {"precision": "fp32"} if kind is OpenVinoDetector else {}
+    faces, expected = (kind(path, score_thr=0.6, **more).detect(photo) for path in (tmp_path / "half.onnx", YUNET))
+    assert len(faces) == len(expected) == 29
+    nearest = np.abs(faces.boxes[:, None] - expected.boxes).max(2).argmin(1)
+    assert sorted(nearest) == list(range(29))
+    np.testing.assert_allclose(faces.boxes, expected.boxes[nearest], atol=1)
+    np.testing.assert_allclose(faces.scores, expected.scores[nearest], atol=5e-3)
+    assert not caplog.records
+
+
+class TestAFileWhoseRewrittenFormDoesNotOpen:
+    @pytest.fixture(autouse=True)
+    def _broken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        content = heads(4, 4)
+        node_of(content, "conv0").op_type = "NoSuchOperator"
+        broken = Rewritten(content.SerializeToString(), (Place(0, 0, 1, 1),), True)
+        monkeypatch.setattr("facedet_mm.detectors.rewriting.rewrite", lambda *_, **__: broken)
+
+    @pytest.mark.parametrize("kind", [OnnxDetector, OpenVinoDetector])
+    def test_opens_as_it_is_and_says_so_in_one_line(self, kind: Any, caplog: pytest.LogCaptureFixture) -> None:
+        detector = kind(YUNET, score_thr=0.6)
+        assert (detector._session.places, detector._session.interleaved) == ((), False)
+        assert len(detector.detect(asset_path("solvay_1927.jpg"))) == 29
+        (record,) = caplog.records
+        message = record.getMessage()
+        assert message.startswith(f"{YUNET}: running the file as it is, which is slower")
+        assert "NoSuchOperator" in message
+        assert "\n" not in message
+
+    def test_is_a_single_line_on_standard_error(self, capfd: pytest.CaptureFixture[str]) -> None:
+        root = logging.getLogger()
+        handlers, root.handlers = root.handlers, []  # pytest's
+        try:
+            OnnxDetector(YUNET)
+        finally:
+            root.handlers = handlers
+        assert capfd.readouterr().err.count("\n") == 1
+
+    @pytest.mark.parametrize("kind", [OnnxDetector, OpenVinoDetector])
+    def test_is_not_mentioned_if_the_file_itself_is_damaged(
+        self, kind: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "text.onnx").write_text("no model")
+        with pytest.raises(ModelError, match=r"text\.onnx is no"):
+            kind(tmp_path / "text.onnx")
+        assert not caplog.records
+
+
+def test_a_stem_whose_weights_are_nodes_is_interleaved_too() -> None:
+    model = colors("w")
+    (kernel,) = [tensor for tensor in model.graph.initializer if tensor.name == "out0.w"]
+    kernel = numpy_helper.from_array(numpy_helper.to_array(kernel))  # without a name
+    del model.graph.initializer[0]
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["out0.w"], value=kernel))
+    pixels = np.random.default_rng(0).normal(size=(1, 12, 20, 3)).astype(np.float32)
+    planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    (before,) = ort.InferenceSession(model.SerializeToString()).run(None, {"image": planes})
+    assert interleave(model.graph, flip=False)
+    (after,) = ort.InferenceSession(model.SerializeToString()).run(None, {"image": pixels.reshape(1, 1, 12, 60)})
+    np.testing.assert_allclose(after, before, atol=5e-6)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -583,7 +846,7 @@ def test_detectors_find_the_same_with_and_without(
     fast = kind(path, score_thr=0.1, **more)
     assert fast._session.places
     assert fast._session.interleaved == (kind is OnnxDetector)
-    monkeypatch.setattr(f"{kind.__module__}.rewrite", lambda *_, **__: None)
+    monkeypatch.setattr("facedet_mm.detectors.rewriting.rewrite", lambda *_, **__: None)
     plain = kind(path, score_thr=0.1, **more)
     assert not plain._session.places
     for batch in (False, True):

@@ -230,7 +230,7 @@ class TestTheCache:
     def test_an_engine_that_the_driver_refuses_is_built_again(self, world: World) -> None:
         detector()
         world.fail = "deserialize"
-        with pytest.raises(ModelError, match=r"does not load the engine that it made.*made by another version"):
+        with pytest.raises(ModelError, match=r"can't load the engine that it compiled.*made by another version"):
             detector()
         assert world.builds == 2
 
@@ -259,7 +259,7 @@ class TestTheCache:
     ) -> None:
         (tmp_path / "home").write_text("a file where the folder should be")
         assert_same(detector().detect(solvay), OnnxDetector(YUNET).detect(solvay), scores=2e-3, boxes=0.2)
-        assert "as long again next time: cannot write" in capsys.readouterr().err
+        assert "the next start will take as long: cannot write" in capsys.readouterr().err
         assert world.builds == 1
 
     def test_building_says_why_it_takes_long(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,7 +285,7 @@ class TestPrecision:
         path = quantized(tmp_path / "int8.onnx")
         with pytest.raises(ModelError, match=r"yunet_n_dynamic\.onnx is not quantized: facedet quantize"):
             detector(precision="int8")
-        with pytest.raises(ModelError, match=r"int8\.onnx is quantized: take precision='int8'"):
+        with pytest.raises(ModelError, match=r"int8\.onnx is quantized: use precision='int8'"):
             detector(path, precision="fp16")
         with pytest.raises(ModelError, match="precision must be one of fp32, fp16, int8 or None, not 'bf16'"):
             detector(precision="bf16")
@@ -386,7 +386,7 @@ class TestErrors:
             ("build", "can't compile .*yunet_n_dynamic.onnx for batch 1-8.*: no implementation obeys"),
             ("context", "can't start on the GPU: out of memory"),
             ("execute", r"fails on an input of shape \(1, 3, 640, 640\): an illegal memory access"),
-            ("memory", "cudaMalloc failed: text of cudaErrorMemoryAllocation; close what else uses the GPU"),
+            ("memory", "cudaMalloc failed: text of cudaErrorMemoryAllocation; close other programs that use the GPU"),
         ],
     )
     def test_what_tensorrt_says_is_passed_on(self, world: World, step: str, message: str) -> None:
@@ -398,7 +398,7 @@ class TestErrors:
         model = onnx.load(YUNET)
         model.graph.node[3].domain = "com.example"
         onnx.save(model, tmp_path / "odd.onnx")
-        with pytest.raises(ModelError, match=r"does not take .*odd\.onnx: no importer \(node 7 Conv_7\)"):
+        with pytest.raises(ModelError, match=r"does not support .*odd\.onnx: no importer \(node 7 Conv_7\)"):
             detector(tmp_path / "odd.onnx", precision="fp32")
 
     def test_damaged_and_unfit_files_are_named(self, tmp_path: Path) -> None:
@@ -553,7 +553,7 @@ class TestTheRealApi:
         tool = root / "tools" / "analysis" / "check_tensorrt_api.py"
         done = subprocess.run([sys.executable, str(tool)], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.startswith("all there")
+        assert done.stdout.startswith("nothing is missing")
 
     def test_finds_the_faces_of_onnx_runtime_on_a_real_gpu(self, solvay: np.ndarray, tmp_path: Path) -> None:
         code = "from facedet_mm.detectors.tensorrt.cuda import find_gpu; find_gpu(0)"

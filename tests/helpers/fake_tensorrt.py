@@ -20,18 +20,18 @@ import onnxruntime as ort
 
 
 class World:
-    """What a test sets and sees.
+    """The state of the fake machine, which a test sets and inspects.
 
     Attributes:
-        gpus: (name, major, minor) of each.
-        version: of TensorRT.
-        builds: how often something was compiled.
-        fail: name of a step that fails: 'builder', 'build', 'deserialize', 'context', 'execute' or 'interrupt'.
-        devices: thread → the GPU that its calls go to.
-        memory: address → buffer of what is allocated.
-        streams: handles that are open.
-        timings: what the last timing cache was made from.
-        pending: stream → copies and runs that it has not done yet.
+        gpus: (name, major, minor) of each GPU.
+        version: Version of TensorRT.
+        builds: Number of engines compiled.
+        fail: Step that fails: 'builder', 'build', 'deserialize', 'context', 'execute', 'memory' or 'interrupt'.
+        devices: Thread ID → the GPU of its calls.
+        memory: Address → allocated buffer.
+        streams: Handles of the open streams.
+        timings: Bytes that the last timing cache was made from.
+        pending: Stream → copies and runs that are not done yet.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class World:
         self.pending: dict[int, list[Any]] = {}
 
     def modules(self) -> dict[str, ModuleType]:
-        """For ``sys.modules``."""
+        """Returns the modules to put into ``sys.modules``."""
         bindings = ModuleType("cuda.bindings")
         bindings.runtime = _module("cuda.bindings.runtime", _cuda(self))  # type: ignore[attr-defined]
         return {

@@ -1,8 +1,7 @@
-"""Checks what the package uses of TensorRT and cuda-python against the installed ones; needs no GPU.
+"""Checks that the installed TensorRT and cuda-python have everything that the package uses; needs no GPU.
 
-Where TensorRT's libraries are missing but its bindings are installed (a package of a megabyte,
-``pip install tensorrt-cu13-bindings``), the bindings are loaded over stand-ins for the libraries, compiled with cc:
-names, enums and signatures are in the bindings.
+If only TensorRT's bindings are installed (a package of a megabyte, ``pip install tensorrt-cu13-bindings``), they are
+loaded over stub libraries, which are compiled with cc: names, enums and signatures are in the bindings.
 
 Example:
     python tools/analysis/check_tensorrt_api.py
@@ -58,7 +57,7 @@ TENSORRT = {
         "execute_async_v3": ("stream_handle",),
     },
 }
-"""Class → method → its first parameters, or ``None`` for an attribute: what facedet_mm.detectors.tensorrt uses."""
+"""What facedet_mm.detectors.tensorrt uses: class → method → its first parameters, or ``None`` for an attribute."""
 
 ENUMS = {
     "BuilderFlag": ("TF32",),
@@ -86,7 +85,7 @@ CUDA_ENUMS = {
 }
 CUDA_ATTRIBUTES = {"cudaDeviceProp": ("name", "major", "minor")}
 
-_STAND_INS = """
+_STUBS = """
 void* createInferBuilder_INTERNAL(void* l, int v) { return 0; }
 void* createInferRefitter_INTERNAL(void* e, void* l, int v) { return 0; }
 void* createInferRuntime_INTERNAL(void* l, int v) { return 0; }
@@ -100,7 +99,7 @@ int initLibNvInferPlugins(void* l, const char* n) { return 1; }
 
 
 def main() -> int:
-    """Prints what is missing or different; gives 1 if anything is."""
+    """Prints what is missing or different, and returns 1 if anything is."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     try:
         trt, cudart = load_tensorrt(), importlib.import_module("cuda.bindings.runtime")
@@ -108,16 +107,16 @@ def main() -> int:
         print(f"pip install tensorrt cuda-python, or tensorrt-cu13-bindings cuda-python ({error})", file=sys.stderr)
         return 1
     problems = [*tensorrt_problems(trt), *cuda_problems(cudart)]
-    print("\n".join(problems) or "all there")
+    print("\n".join(problems) or "nothing is missing")
     print(f"TensorRT {trt.__version__}, cuda-python {importlib.import_module('cuda.bindings').__version__}")
     return bool(problems)
 
 
 def load_tensorrt() -> ModuleType:
-    """TensorRT, or else its bindings over stand-ins for its libraries.
+    """Returns TensorRT, or its bindings over stub libraries.
 
     Raises:
-        ImportError: neither is installed, or there is no C compiler.
+        ImportError: Neither is installed, or there is no C compiler.
     """
     if importlib.util.find_spec("tensorrt"):
         return importlib.import_module("tensorrt")
@@ -126,12 +125,12 @@ def load_tensorrt() -> ModuleType:
         raise ImportError("neither tensorrt nor its bindings are installed")
     with tempfile.TemporaryDirectory() as folder:
         for name in _needed(Path(spec.origin).with_name("tensorrt.so")):
-            ctypes.CDLL(str(_stand_in(Path(folder), name)), ctypes.RTLD_GLOBAL)
+            ctypes.CDLL(str(_compile_stubs(Path(folder), name)), ctypes.RTLD_GLOBAL)
         return importlib.import_module("tensorrt_bindings")
 
 
 def tensorrt_problems(trt: Any) -> Iterator[str]:
-    """What of the tables a TensorRT module lacks or takes otherwise."""
+    """Yields the entries of the tables that a TensorRT module lacks or defines differently."""
     for cls, members in TENSORRT.items():
         for member, parameters in members.items():
             yield from _problems(trt, f"{cls}.{member}", parameters)
@@ -141,7 +140,7 @@ def tensorrt_problems(trt: Any) -> Iterator[str]:
 
 
 def cuda_problems(cudart: Any) -> Iterator[str]:
-    """What of the tables a ``cuda.bindings.runtime`` lacks or takes otherwise."""
+    """Yields the entries of the tables that a ``cuda.bindings.runtime`` lacks or defines differently."""
     for function, parameters in CUDA.items():
         yield from _problems(cudart, function, parameters)
     yield from _missing(cudart, {**CUDA_ENUMS, **CUDA_ATTRIBUTES})
@@ -167,7 +166,7 @@ def _member(module: Any, name: str) -> Any:
 
 
 def _signatures(function: Any) -> list[tuple[str, ...]]:
-    """Parameters of each overload without ``self``: of Python's own functions, or from the docstring's first lines."""
+    """Returns the parameters of each overload without ``self``, from the code or the docstring's first lines."""
     if hasattr(function, "__code__"):
         names = [function.__code__.co_varnames[: function.__code__.co_argcount]]
     else:
@@ -177,7 +176,7 @@ def _signatures(function: Any) -> list[tuple[str, ...]]:
 
 
 def _parameter(text: str) -> str:
-    """``'flags: int = 0'`` and ``'size_t count'`` → the name."""
+    """Returns the name in ``'flags: int = 0'`` or ``'size_t count'``."""
     return text.partition(":")[0].partition("=")[0].split()[-1]
 
 
@@ -190,13 +189,13 @@ def _needed(library: Path) -> list[str]:
     )
 
 
-def _stand_in(folder: Path, name: str) -> Path:
-    source = folder / "stand_ins.c"
-    source.write_text(_STAND_INS, encoding="utf-8")
+def _compile_stubs(folder: Path, name: str) -> Path:
+    source = folder / "stubs.c"
+    source.write_text(_STUBS, encoding="utf-8")
     try:
         subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", source, "-o", folder / name], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ImportError(f"a C compiler is needed for the stand-ins: {error}") from error
+        raise ImportError(f"a C compiler is needed for the stub libraries: {error}") from error
     return folder / name
 
 

@@ -1,32 +1,38 @@
-"""What is done once, when an ONNX file is opened, so that less is to do for each image.
+"""Rewrites ONNX files when they are opened, so that each image takes less work; only the detectors import it.
 
-The head's branches become one convolution, what only rearranges their maps is cut off, and the first layer takes
-pixels as they lie in memory.
+The branches of a head become one convolution, nodes that only rearrange their maps are cut off, and the first layer
+takes pixels as they lie in memory.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import onnx
-from onnx import TensorProto
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from facedet_mm.detectors.heads import Place, input_of
 from facedet_mm.detectors.rewriting.fusion import fuse_heads
-from facedet_mm.detectors.rewriting.maps import give_maps
+from facedet_mm.detectors.rewriting.graphs import has_external_weights
+from facedet_mm.detectors.rewriting.maps import replace_rows_by_maps
 from facedet_mm.detectors.rewriting.stem import interleave
+from facedet_mm.errors import ModelError
+
+Opened = TypeVar("Opened")
 
 
 class Rewritten(NamedTuple):
-    """An ONNX file that gives the same in less time.
+    """A rewritten ONNX file, which computes the same in less time.
 
     Attributes:
-        content: the file's.
-        places: where in the maps that it puts out each output of the original lies; empty if it puts out the same.
-        interleaved: whether it takes (N, 1, H, 3 W), the BGR values of pixel after pixel, for (N, 3, H, W).
+        content: Bytes of the file.
+        places: Where each output of the original lies in the maps that are the outputs now; empty if the outputs are
+            the same.
+        interleaved: Whether the input is (N, 1, H, 3 W), the BGR values pixel after pixel, instead of (N, 3, H, W).
     """
 
     content: bytes
@@ -34,30 +40,67 @@ class Rewritten(NamedTuple):
     interleaved: bool
 
 
-def rewrite(path: Path, *, may_interleave: bool) -> Rewritten | None:
-    """Reads an ONNX file and rewrites it; ``None`` if there is nothing to gain or it can't be read.
-
-    Files whose weights lie beside them are left alone, too: their place would get lost.
+def open_fastest(
+    path: Path, open_model: Callable[[str | bytes], Opened], *, may_interleave: bool
+) -> tuple[Opened, Rewritten | None]:
+    """Opens a model file in its rewritten form, or as it is if that is not possible.
 
     Args:
-        path: of the file.
-        may_interleave: whether the runtime gains by it.
+        path: Model file.
+        open_model: Opens a path or the content of a file in a runtime; it raises :class:`ModelError` if it fails.
+        may_interleave: Whether the runtime is faster with an interleaved input.
+
+    Returns:
+        What ``open_model`` returned, and the rewritten file, or ``None`` for the original one.
+
+    Raises:
+        ModelError: The original file does not open.
+    """
+    rewritten = rewrite(path, may_interleave=may_interleave)
+    if rewritten is None:
+        return open_model(str(path)), None
+    try:
+        return open_model(rewritten.content), rewritten
+    except ModelError as error:
+        opened = open_model(str(path))
+        reason = " ".join(str(error).split())
+        logging.getLogger(__name__).warning(
+            "%s: running the file as it is, which is slower: its optimized form does not open (%s)", path, reason
+        )
+        return opened, None
+
+
+def rewrite(path: Path, *, may_interleave: bool) -> Rewritten | None:
+    """Reads an ONNX file and rewrites it.
+
+    Args:
+        path: Model file.
+        may_interleave: Whether the runtime is faster with an interleaved input.
+
+    Returns:
+        The rewritten file, or ``None`` if there is nothing to gain, or if the file is damaged or has external weights;
+        what is wrong with it, the runtime reports.
     """
     try:
-        model = onnx.load(path, load_external_data=False)
-        if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
-            return None
-        branches = fuse_heads(model)
-        if not branches:
-            return None
-        places = give_maps(model.graph, branches)
-        interleaved = bool(places) and may_interleave and interleave(model.graph, flip=_takes_rgb(model, places))
-        return Rewritten(model.SerializeToString(), places, interleaved)
-    except Exception:  # a damaged file may raise anything; the runtime tells what is wrong with it
+        model = onnx.load_model_from_string(path.read_bytes())
+        metadata = json.loads(next((p.value for p in model.metadata_props if p.key == "facedet_mm"), "") or "{}")
+    except (OSError, DecodeError, ValueError):  # ValueError: metadata that are not JSON
         return None
+    branches = {} if has_external_weights(model.graph) else fuse_heads(model)
+    if not branches:
+        return None
+    places = replace_rows_by_maps(model.graph, branches)
+    to_rgb = _takes_rgb(places, metadata) if places and may_interleave else None
+    interleaved = to_rgb is not None and interleave(model.graph, flip=to_rgb)
+    return Rewritten(model.SerializeToString(), places, interleaved)
 
 
-def _takes_rgb(model: onnx.ModelProto, places: Sequence[Place]) -> bool:
+def _takes_rgb(places: Sequence[Place], metadata: object) -> bool | None:
+    """Returns whether the network takes RGB, or ``None`` if the metadata are damaged."""
     scores = [place.map for place in places if place.values == 1].count(0)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return input_of(scores, json.loads(metadata.get("facedet_mm") or "{}"))[1].to_rgb
+    if not isinstance(metadata, dict):
+        return None
+    try:
+        return input_of(scores, metadata)[1].to_rgb
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,7 +1,8 @@
 """Horizontal fusion: the convolutions that predict scores, boxes and landmarks of one level become one.
 
-Runtimes calculate channels in blocks of 16, and a head's branches have 1 to 20: SCRFD's 2 + 8 + 20 channels cost 64,
-as one convolution 32. That is a seventh of the time of ``scrfd_0.5g_kps``; outputs stay the same but for rounding.
+Runtimes compute channels in blocks of 16, and the branches of a head have 1 to 20: SCRFD's 2 + 8 + 20 channels cost as
+much as 64, but only 32 in one convolution. This saves a seventh of the time of ``scrfd_0.5g_kps``; outputs are the same
+up to rounding.
 """
 
 from __future__ import annotations
@@ -15,24 +16,23 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
-from facedet_mm.detectors.rewriting.graphs import Conv, Graph, rebuild
+from facedet_mm.detectors.rewriting.graphs import STANDARD, Conv, Graph, in_order, rebuild
 
 _BLOCK = 16
-"""Channels that a runtime calculates together."""
+"""Number of channels that a runtime computes together."""
 _PREDICTS = {"Transpose", "Reshape", "Shape", "Mul", "Sigmoid"}
-"""What comes after a convolution that predicts. Others may be followed by what a runtime makes a part of them."""
-_ONNX = ("", "ai.onnx")
+"""Operators after a convolution that predicts; a runtime may merge others, such as activations, into a convolution."""
 _SPLIT_TAKES_INPUT = 13
-"""Opset since which the sizes that Split cuts are an input."""
+"""First opset in which the sizes of the parts are an input of Split."""
 
 
 class Branch(NamedTuple):
-    """What a branch of a head predicts, after fusion.
+    """Where the map of a head's branch lies after fusion.
 
     Attributes:
-        map: the value, (N, C, H, W), of which it is a part.
-        first: its first channel there.
-        channels: of its own.
+        map: Name of the fused value, (N, C, H, W), that contains it.
+        first: Its first channel there.
+        channels: Number of its channels.
     """
 
     map: str
@@ -41,36 +41,39 @@ class Branch(NamedTuple):
 
 
 def fuse_heads(model: onnx.ModelProto) -> dict[str, Branch]:
-    """Fuses, in place, convolutions of one input whose channels waste blocks.
+    """Fuses, in place, convolutions of the same input whose channels waste blocks.
 
-    Where each is followed by a depthwise one, as in YuNet, those are fused, too. The graph's inputs, outputs and
-    metadata stay what they are.
+    If each is followed by a depthwise convolution, as in YuNet, those are fused, too. The graph's inputs, outputs and
+    metadata stay the same.
 
     Returns:
-        Of each branch the value that was its map → where it lies now; empty if there was nothing to fuse.
+        Name of the value that was the map of a branch → where it lies now; empty if there was nothing to fuse.
     """
     kinds = {attribute.type for node in model.graph.node for attribute in node.attribute}
     if not kinds.isdisjoint({AttributeProto.GRAPH, AttributeProto.GRAPHS}):
-        return {}  # a loop's body may use any value
-    opset = max((entry.version for entry in model.opset_import if entry.domain in _ONNX), default=0)
+        return {}  # the body of a loop may use any value
+    opset = max((entry.version for entry in model.opset_import if entry.domain in STANDARD), default=0)
+    if in_order(model.graph.node) is None or not 0 < opset <= onnx.defs.onnx_opset_version():
+        return {}
     heads = _Heads(Graph(model.graph), opset)
-    instead: dict[str, list[NodeProto]] = {}  # a node's first output → what takes its place
+    instead: dict[str, list[NodeProto]] = {}  # first output of a node → the nodes that replace it
     for convs in list(heads.siblings()):
         instead.update(heads.fuse(convs))
     if instead:
-        rebuild(model.graph, [new for node in model.graph.node for new in instead.get(node.output[0], [node])])
+        nodes = ((node.output[0] if node.output else "", node) for node in model.graph.node)
+        rebuild(model.graph, [new for name, node in nodes for new in instead.get(name, [node])])
     return heads.branches
 
 
 class _Heads:
-    """Finds what can be fused in a graph, and makes what takes its place."""
+    """Finds the convolutions of a graph that can be fused, and makes the nodes that replace them."""
 
     def __init__(self, graph: Graph, opset: int) -> None:
         self._graph, self._opset = graph, opset
         self.branches: dict[str, Branch] = {}
 
     def siblings(self) -> Iterator[list[Conv]]:
-        """Dense convolutions of the same input and options that together fill fewer blocks and predict."""
+        """Yields groups of dense convolutions that predict from one input, have the same options and save blocks."""
         for name, users in self._graph.users.items():
             alike = defaultdict[tuple[object, ...], list[Conv]](list)
             for conv in filter(None, map(self._graph.conv, users)):
@@ -83,10 +86,10 @@ class _Heads:
                     yield convs
 
     def fuse(self, convs: Sequence[Conv]) -> dict[str, list[NodeProto]]:
-        """One node in the place of the first of ``convs``, one for the depthwise ones after them, and a cut.
+        """Makes a fused convolution, another one for the depthwise ones that follow, and a split of the result.
 
         Returns:
-            The first output of each node that goes → what takes its place.
+            First output of each replaced node → the nodes that replace it.
         """
         channels = [conv.channels for conv in convs]
         made = [self._join(convs, convs[0].node.input[0], groups=1)]
@@ -111,7 +114,7 @@ class _Heads:
         return helper.make_node("Split", [source, sizes], outputs, name=name, axis=1)
 
     def _depthwise_after(self, convs: Sequence[Conv]) -> list[Conv]:
-        """The depthwise convolutions, all alike, that alone follow ``convs``, one each; empty if not all do."""
+        """Returns the depthwise convolutions, one after each of ``convs``; empty if any is missing or differs."""
         after = [user and self._graph.conv(user) for user in (self._graph.only_user(conv.node) for conv in convs)]
         found = [conv for conv in after if conv and conv.depthwise]
         same = [conv.channels for conv in found] == [conv.channels for conv in convs]
@@ -121,7 +124,7 @@ class _Heads:
         return all(user.op_type in _PREDICTS for user in self._graph.users[conv.node.output[0]])
 
     def _join(self, convs: Sequence[Conv], source: str, groups: int) -> NodeProto:
-        """A convolution of the value ``source`` whose channels are those of ``convs`` one after the other."""
+        """Makes a convolution of the value ``source`` whose channels are those of ``convs`` one after the other."""
         kernels = [numpy_helper.to_array(conv.weights[0]) for conv in convs]
         biases = [
             numpy_helper.to_array(conv.weights[1]) if len(conv.weights) > 1 else np.zeros(len(kernel), kernel.dtype)
@@ -137,7 +140,7 @@ class _Heads:
         return node
 
     def _constant(self, name: str, values: NDArray[Any]) -> str:
-        """Adds a constant to the graph; gives its name."""
+        """Adds a constant to the graph and returns its name."""
         self._graph.graph.initializer.append(numpy_helper.from_array(values, name))
         return name
 

@@ -1,7 +1,7 @@
-"""The first convolution takes pixels as they lie in memory: no work to part their channels.
+"""The first convolution takes pixels as they lie in memory, so that their channels need not be separated.
 
-A line of W pixels of 3 channels is a line of 3 W values; where a kernel of K columns moves by S pixels, one of 3 K
-values moves by 3 S. ONNX Runtime calculates that quicker, too: it sums over one channel at a time.
+A line of W pixels with 3 channels is a line of 3 W values; where a kernel of K columns moves by S pixels, one of 3 K
+values moves by 3 S. ONNX Runtime computes that faster, too, because it sums over one channel at a time.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ _COLORS = 3
 
 
 def interleave(graph: GraphProto, *, flip: bool) -> bool:
-    """Makes the graph's input (N, 3, H, W) one of (N, 1, H, 3 W), in place; tells whether its first layer allows that.
+    """Changes the graph's input from (N, 3, H, W) to (N, 1, H, 3 W), in place, if its first layer allows that.
 
     Args:
-        graph: of one input.
-        flip: whether a pixel's channels come in the reverse of the network's order.
+        graph: Graph to change.
+        flip: Whether the channels of a pixel come in the reverse of the network's order.
+
+    Returns:
+        Whether the graph was changed.
     """
     around = Graph(graph)
     weights = {tensor.name for tensor in graph.initializer}
-    (source,) = (value for value in graph.input if value.name not in weights)
-    users = around.users.get(source.name, [])
+    inputs = [value for value in graph.input if value.name not in weights]
+    users = around.users.get(inputs[0].name, []) if len(inputs) == 1 else []
     conv = around.conv(users[0]) if len(users) == 1 else None
-    if conv is None or not _takes_colors(conv) or len(around.users[conv.weights[0].name]) > 1:
+    if conv is None or not _takes_colors(conv) or len(around.users[conv.node.input[1]]) > 1:
+        return False
+    sides = inputs[0].type.tensor_type.shape.dim
+    if len(sides) != 4:
         return False
     kernel = numpy_helper.to_array(conv.weights[0])
     count, _, height, width = kernel.shape
@@ -37,7 +43,6 @@ def interleave(graph: GraphProto, *, flip: bool) -> bool:
     _widen(conv.node, "kernel_shape", (height, width))
     _widen(conv.node, "strides", (1, 1))
     _widen(conv.node, "pads", (0, 0, 0, 0))
-    sides = source.type.tensor_type.shape.dim
     sides[1].dim_value = 1
     if sides[3].HasField("dim_value"):
         sides[3].dim_value *= _COLORS
@@ -47,14 +52,16 @@ def interleave(graph: GraphProto, *, flip: bool) -> bool:
 
 
 def _takes_colors(conv: Conv) -> bool:
-    """Whether it is a plain convolution, in two dimensions, of three channels."""
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in conv.node.attribute}
-    plain = attributes.get("auto_pad", b"NOTSET") == b"NOTSET" and set(attributes.get("dilations", [1])) == {1}
-    return plain and conv.groups == 1 and len(conv.weights[0].dims) == 4 and conv.weights[0].dims[1] == _COLORS
+    """Returns whether it is a plain two-dimensional convolution of three channels."""
+    attributes = {attribute.name: attribute for attribute in conv.node.attribute}
+    padded = "auto_pad" in attributes and attributes["auto_pad"].s != b"NOTSET"
+    dilated = "dilations" in attributes and {*attributes["dilations"].ints} != {1}
+    kernel = conv.weights[0].dims
+    return not padded and not dilated and conv.groups == 1 and len(kernel) == 4 and kernel[1] == _COLORS
 
 
 def _widen(node: NodeProto, name: str, default: Sequence[int]) -> None:
-    """Multiplies every second value of an attribute, those of columns."""
+    """Triples every second value of an attribute, those that count columns."""
     found = next((attribute for attribute in node.attribute if attribute.name == name), None)
     values = [*(found.ints if found else default)]
     values[1::2] = [_COLORS * value for value in values[1::2]]

@@ -1,4 +1,4 @@
-"""Files that took long to make, kept for what they were made from."""
+"""A cache for files that take long to compile."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from facedet_mm.zoo import cache_dir
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A place in ``<cache folder>/tensorrt`` for bytes that depend on all of ``ingredients`` and nothing else.
+    """A file in ``<cache folder>/tensorrt`` whose content depends on ``ingredients`` only.
 
-    A ``.json`` file beside it says what it was made from and holds its SHA-256. TensorRT runs what an engine file
-    says, so one that does not fit its hash is never loaded, nor is one from another folder.
+    A ``.json`` file beside it lists the ingredients and the SHA-256 of the content. An engine is a program, so one that
+    does not match its hash is never loaded, and neither is one from another folder.
 
     Attributes:
-        stem: how the file's name begins.
-        suffix: how it ends.
-        ingredients: what the bytes are made from.
+        stem: Beginning of the file name.
+        suffix: End of the file name.
+        ingredients: Everything that the content depends on, by name.
     """
 
     stem: str
@@ -31,12 +31,12 @@ class CacheEntry:
 
     @property
     def path(self) -> Path:
-        """The file; its name changes with each ingredient."""
+        """Path of the file; its name depends on every ingredient."""
         key = hashlib.sha256(json.dumps(dict(self.ingredients), sort_keys=True).encode()).hexdigest()
         return cache_dir() / "tensorrt" / f"{self.stem}-{key[:20]}{self.suffix}"
 
     def read(self) -> bytes | None:
-        """The bytes, or ``None`` where there are none or they are not those that were written."""
+        """Returns the content, or ``None`` if there is none or it was changed."""
         try:
             data = self.path.read_bytes()
             note = json.loads(self._note.read_text(encoding="utf-8"))
@@ -45,16 +45,16 @@ class CacheEntry:
         return data if note == self._about(data) else None
 
     def write(self, data: bytes) -> None:
-        """Keeps the bytes; a reader sees the old ones, the new ones or none.
+        """Stores the content; a concurrent reader gets the old content, the new content or none.
 
         Raises:
-            FaceDetError: the file can't be written.
+            FaceDetError: The file can't be written.
         """
         write_bytes(self.path, data)
         write_text(self._note, json.dumps(self._about(data), indent=2) + "\n")
 
     def remove(self) -> None:
-        """Forgets what is kept."""
+        """Deletes the file and its hash."""
         for path in (self.path, self._note):
             path.unlink(missing_ok=True)
 

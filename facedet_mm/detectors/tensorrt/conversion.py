@@ -1,6 +1,6 @@
-"""ONNX graphs as TensorRT's strongly typed networks need them, whose arithmetic is as the graph says.
+"""Converts ONNX graphs for TensorRT's strongly typed networks, which compute in the types that the graph declares.
 
-TensorRT 11 has no other networks: the flags for FP16 and INT8 and the calibrators are gone, and TensorRT 10 has both.
+TensorRT 11 has no other networks, as the flags for FP16 and INT8 and the calibrators are gone; TensorRT 10 has both.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 def float_pixels(model: Any) -> Any:
-    """The graph with a cast right behind its uint8 input, the one thing that TensorRT can do with uint8."""
+    """Inserts a cast after the graph's uint8 input, the only operation that TensorRT supports on uint8."""
     weights = {tensor.name for tensor in model.graph.initializer}
     (pixels,) = (value.name for value in model.graph.input if value.name not in weights)
     for node in model.graph.node:
         node.input[:] = [f"{pixels}_float" if name == pixels else name for name in node.input]
     model.graph.node.insert(0, helper.make_node("Cast", [pixels], [f"{pixels}_float"], to=TensorProto.FLOAT))
-    del model.graph.value_info[:]  # which declares the types before
+    del model.graph.value_info[:]  # it declares the former types
     return model
 
 
 def half_floats(model: Any) -> Any:
-    """FP16 up to the last convolutions, float32 at the input, from there on and at the outputs.
+    """Converts a graph to FP16 up to its last convolutions; input, outputs and all that follows them stay float32.
 
-    Boxes in pixels need the bits: beyond 1024 the half floats are whole numbers.
+    Boxes in pixels need the precision: above 1024, half floats are whole numbers.
     """
-    # Imported here: it takes half a second, and an engine from the cache does not need it.
+    # Imported here because it takes half a second, and an engine from the cache does not need it.
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of weights that are 0 in FP16
+        warnings.simplefilter("ignore")  # weights that are 0 in FP16
         half = convert_float_to_float16(model, keep_io_types=True, node_block_list=_after_convolutions(model.graph))
-    del half.graph.value_info[:]  # which declares the types before, and sizes that not all files keep to
+    del half.graph.value_info[:]  # it declares the former types, and sizes that some files do not have
     _skip_detours(half.graph)
     return half
 
 
 def plain_biases(model: Any) -> Any:
-    """A quantized graph with float biases: ONNX Runtime's quantizer writes int32, which TensorRT does not take.
+    """Makes the biases of a quantized graph float32: ONNX Runtime's quantizer writes int32, unsupported in TensorRT.
 
     Raises:
-        ModelError: a tensor is quantized with a zero point other than 0, which TensorRT does not take either.
+        ModelError: A tensor is quantized with a zero point other than 0, which TensorRT does not support either.
     """
     graph = model.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in [node for node in graph.node if node.op_type in _QUANTIZERS]:
         if any(constants[name].any() for name in node.input[2:3] if name in constants):
             raise ModelError(
-                f"{node.name or node.output[0]} has a zero point other than 0, and TensorRT takes only those: quantize "
-                "with signed 8-bit symmetric activations and weights"
+                f"{node.name or node.output[0]} has a zero point other than 0, which TensorRT does not support: "
+                "quantize with signed 8-bit symmetric activations and weights"
             )
         values, scale = (constants.get(name) for name in node.input[:2])
         if values is not None and scale is not None and values.dtype == np.int32:
@@ -65,7 +65,7 @@ def plain_biases(model: Any) -> Any:
 
 
 def _skip_detours(graph: Any) -> None:
-    """The converter goes from float32 to FP16 and back between nodes that stay float32, and before the outputs."""
+    """Removes the converter's casts to FP16 and back between nodes that stay float32, and before the outputs."""
     casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
     for cast in casts.values():
         before = casts.get(cast.input[0])
@@ -78,7 +78,7 @@ def _target(cast: Any) -> int:
 
 
 def _after_convolutions(graph: Any) -> list[str]:
-    """Names of the nodes that no convolution depends on; nodes without a name get one."""
+    """Returns the names of the nodes that no convolution depends on; nodes without a name get one."""
     names, needed = [], set[str]()
     for index, node in reversed(list(enumerate(graph.node))):
         node.name = node.name or f"node_{index}"

@@ -1,4 +1,4 @@
-"""GPUs, their memory and their streams, by cuda-python."""
+"""GPUs, their memory and their streams, through cuda-python."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from facedet_mm.errors import FaceDetError, MissingDependencyError
 
 @dataclass(frozen=True)
 class Gpu:
-    """What an engine is compiled for.
+    """A GPU that an engine is compiled for.
 
     Attributes:
-        index: CUDA's number of it.
-        name: as NVIDIA calls it.
-        capability: its compute capability, major and minor.
+        index: CUDA's number of the GPU.
+        name: NVIDIA's name of the GPU.
+        capability: Compute capability, (major, minor).
     """
 
     index: int
@@ -30,11 +30,11 @@ class Gpu:
 
 
 def find_gpu(index: int) -> Gpu:
-    """The GPU of that number.
+    """Returns the GPU with CUDA's number ``index``.
 
     Raises:
-        MissingDependencyError: there is no GPU or driver.
-        FaceDetError: there are GPUs, none of that number.
+        MissingDependencyError: There is no GPU or driver.
+        FaceDetError: There are GPUs, but none with that number.
     """
     status, count = cudart.cudaGetDeviceCount()
     if status != cudart.cudaError_t.cudaSuccess or not count:
@@ -50,15 +50,15 @@ def find_gpu(index: int) -> Gpu:
 
 
 def use_gpu(gpu: Gpu) -> None:
-    """Makes it the one that this thread's CUDA calls go to."""
+    """Makes ``gpu`` the GPU of this thread's CUDA calls."""
     call(cudart.cudaSetDevice, gpu.index)
 
 
 def call(function: Any, *args: Any) -> Any:
-    """Calls one of CUDA's functions and gives what it returns behind the status.
+    """Calls a CUDA function and returns what it returns after the status.
 
     Raises:
-        FaceDetError: CUDA says no.
+        FaceDetError: The status is an error.
     """
     status, *values = function(*args)
     if status != cudart.cudaError_t.cudaSuccess:
@@ -68,7 +68,7 @@ def call(function: Any, *args: Any) -> Any:
 
 def _fail(name: str, status: Any) -> NoReturn:
     remedy = (
-        "; close what else uses the GPU, or take a smaller input_size, fewer threads or smaller batches"
+        "; close other programs that use the GPU, or use a smaller input_size, fewer threads or smaller batches"
         if status == cudart.cudaError_t.cudaErrorMemoryAllocation
         else ""
     )
@@ -80,11 +80,11 @@ def _text(status: Any) -> str:
 
 
 class DeviceMemory:
-    """Bytes on the GPU, freed with the object.
+    """Memory on the GPU, freed with the object.
 
     Attributes:
-        pointer: where they are.
-        size: how many.
+        pointer: Address of the memory.
+        size: Size in bytes.
     """
 
     def __init__(self, size: int) -> None:
@@ -94,9 +94,9 @@ class DeviceMemory:
 
 
 class Stream:
-    """A queue of work on the GPU, closed with the object.
+    """A CUDA stream, destroyed with the object.
 
-    It waits for CUDA's default stream, which is where libraries such as PyTorch work unless told otherwise.
+    It waits for CUDA's default stream, which libraries such as PyTorch use by default.
     """
 
     def __init__(self) -> None:
@@ -110,23 +110,23 @@ class Stream:
         call(cudart.cudaMemcpyAsync, pointer, array.ctypes.data, array.nbytes, kind, self.handle)
 
     def download(self, pointer: int, array: NDArray[Any]) -> None:
-        """Fills a contiguous array from the GPU; it is there after :meth:`synchronize`."""
+        """Copies from the GPU to a contiguous array, which is complete after :meth:`synchronize`."""
         kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
         call(cudart.cudaMemcpyAsync, array.ctypes.data, pointer, array.nbytes, kind, self.handle)
 
     def synchronize(self) -> None:
-        """Waits until all is done."""
+        """Waits until all work in the stream is done."""
         call(cudart.cudaStreamSynchronize, self.handle)
 
 
 @dataclass(frozen=True)
 class DeviceArray:
-    """An array on the GPU; PyTorch, CuPy and Numba take it without a copy (``torch.as_tensor(array)``).
+    """An array on the GPU that PyTorch, CuPy and Numba use without a copy (``torch.as_tensor(array)``).
 
     Attributes:
-        memory: whose start it fills.
-        shape: its sides.
-        dtype: of its values.
+        memory: Memory that the array begins in.
+        shape: Shape of the array.
+        dtype: Type of its values.
     """
 
     memory: DeviceMemory
@@ -140,18 +140,18 @@ class DeviceArray:
 
 
 def device_pointer(array: Any, dtype: np.dtype[Any]) -> tuple[int, tuple[int, ...]]:
-    """Address and shape of a contiguous array on the GPU.
+    """Returns the address and the shape of a contiguous array on the GPU.
 
     Args:
-        array: anything with ``__cuda_array_interface__``, such as a ``torch.Tensor`` on the GPU.
-        dtype: that it must have.
+        array: Any object with ``__cuda_array_interface__``, such as a ``torch.Tensor`` on the GPU.
+        dtype: Type that the array must have.
 
     Raises:
-        FaceDetError: it is somewhere else, of another type or not contiguous.
+        FaceDetError: The array is not on the GPU, has another type or is not contiguous.
     """
     try:
         interface = array.__cuda_array_interface__
-    except (AttributeError, TypeError) as error:  # TypeError: PyTorch's for a tensor that requires a gradient
+    except (AttributeError, TypeError) as error:  # PyTorch raises TypeError for a tensor that requires a gradient
         raise FaceDetError(f"the input is not on the GPU, or requires a gradient ({error})") from error
     shape = tuple(int(side) for side in interface["shape"])
     strides = interface.get("strides")

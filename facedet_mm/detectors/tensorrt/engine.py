@@ -1,7 +1,7 @@
-"""From a model file to an engine that TensorRT runs, compiled once and then taken from the cache.
+"""Compiles model files to TensorRT engines, once; later the engines come from the cache.
 
-Written for the API that TensorRT 10 and 11 share: strongly typed networks, named tensors, no builder flags for
-precision, no calibrators.
+It uses the API that TensorRT 10 and 11 share: strongly typed networks, named tensors, no builder flags for precision
+and no calibrators.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from facedet_mm.detectors.tensorrt.source import Precision, ShapeRange, SourceMo
 from facedet_mm.errors import FaceDetError, ModelError
 
 _LAYOUT = "1"
-"""Changes when engines of the same ingredients are built in another way."""
+"""Changes when engines of the same ingredients are compiled in another way."""
 
 
 class _Log(trt.ILogger):  # type: ignore[misc]
-    """Keeps this thread's errors for the exception that is about to be raised."""
+    """Collects the errors of each thread for the exception that follows."""
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
         self._of_thread = threading.local()
 
     def log(self, severity: Any, msg: str) -> None:
-        """TensorRT calls it with each message."""
+        """Stores an error; TensorRT calls this with each message."""
         if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
             self._of_thread.errors = [*getattr(self._of_thread, "errors", ()), msg]
 
     def take(self) -> str:
-        """The errors since the last call."""
+        """Returns the errors of this thread since the last call."""
         errors = getattr(self._of_thread, "errors", ())
         self._of_thread.errors = []
-        return "; ".join(errors) or "TensorRT does not say why"
+        return "; ".join(errors) or "TensorRT gives no reason"
 
 
 LOG = _Log()
-"""TensorRT takes one logger for a whole process: the first."""
+"""The logger of the process: TensorRT uses the first one that it gets."""
 
 
-def tell(message: str) -> None:
-    """Says on standard error why it takes a while."""
+def print_notice(message: str) -> None:
+    """Prints a message on standard error."""
     print(f"facedet-mm: {message}", file=sys.stderr, flush=True)
 
 
 def engine_entry(model: SourceModel, precision: Precision, shapes: ShapeRange, gpu: Gpu) -> CacheEntry:
-    """Where in the cache the engine lies."""
+    """Returns the engine's place in the cache."""
     ingredients = {
         "model": model.digest,
         "precision": precision,
@@ -62,19 +62,19 @@ def engine_entry(model: SourceModel, precision: Precision, shapes: ShapeRange, g
 
 
 def load_engine(
-    model: SourceModel, precision: Precision, shapes: ShapeRange, gpu: Gpu, notify: Callable[[str], None] = tell
+    model: SourceModel, precision: Precision, shapes: ShapeRange, gpu: Gpu, notify: Callable[[str], None] = print_notice
 ) -> Any:
-    """The engine (``tensorrt.ICudaEngine``) from the cache, or compiled and put there.
+    """Returns the engine (``tensorrt.ICudaEngine``) from the cache, or compiles it and stores it there.
 
     Args:
-        model: what to compile.
-        precision: of the arithmetic.
-        shapes: of the inputs that it is to take.
-        gpu: what runs it.
-        notify: gets a sentence for whatever makes the user wait.
+        model: Model to compile.
+        precision: Precision of the arithmetic.
+        shapes: Input shapes that the engine must take.
+        gpu: GPU that runs the engine.
+        notify: Called with a status message before each step that may block.
 
     Raises:
-        ModelError: TensorRT can't compile the file, or does not load what it compiled.
+        ModelError: TensorRT can't compile the file, or can't load the engine that it compiled.
     """
     use_gpu(gpu)
     entry = engine_entry(model, precision, shapes, gpu)
@@ -82,13 +82,13 @@ def load_engine(
     engine = None if plan is None else _deserialize(plan)
     if engine is None:
         notify(
-            f"compiling {model.path.name} for {gpu.name} ({precision}, {shapes}): takes from seconds to minutes, once"
+            f"compiling {model.path.name} for {gpu.name} ({precision}, {shapes}): this takes seconds to minutes, once"
         )
         timings = CacheEntry("timings", ".cache", _machine(gpu))
         plan, new_timings = build_plan(model, precision, shapes, timings.read() or b"")
         engine = _deserialize(plan)
         if engine is None:
-            raise ModelError(f"TensorRT does not load the engine that it made of {model.path}: {LOG.take()}")
+            raise ModelError(f"TensorRT can't load the engine that it compiled from {model.path}: {LOG.take()}")
         _keep(entry, plan, notify)
         _keep(timings, new_timings, notify)
     return engine
@@ -97,19 +97,19 @@ def load_engine(
 def build_plan(
     model: SourceModel, precision: Precision, shapes: ShapeRange, timings: bytes = b""
 ) -> tuple[bytes, bytes]:
-    """Compiles a file.
+    """Compiles a model file.
 
     Args:
-        model: what to compile.
-        precision: of the arithmetic.
-        shapes: the optimization profile.
-        timings: a timing cache from an earlier call on the same GPU, which shortens this one.
+        model: Model to compile.
+        precision: Precision of the arithmetic.
+        shapes: Input shapes of the optimization profile.
+        timings: Timing cache of an earlier call on the same GPU, which makes this one faster.
 
     Returns:
-        The serialized engine and the timing cache.
+        Serialized engine and timing cache.
 
     Raises:
-        ModelError: TensorRT does not take the file or can't compile it.
+        ModelError: TensorRT does not support the file or can't compile it.
     """
     LOG.take()
     builder = _builder()
@@ -117,10 +117,10 @@ def build_plan(
     parser = trt.OnnxParser(network, LOG)
     if not parser.parse(model.serialized(precision)):
         errors = "; ".join(_described(parser.get_error(i)) for i in range(parser.num_errors))
-        raise ModelError(f"TensorRT {trt.__version__} does not take {model.path}: {errors or LOG.take()}")
+        raise ModelError(f"TensorRT {trt.__version__} does not support {model.path}: {errors or LOG.take()}")
     config = builder.create_builder_config()
     if precision == "fp32":
-        config.clear_flag(trt.BuilderFlag.TF32)  # which has the mantissa of half floats
+        config.clear_flag(trt.BuilderFlag.TF32)  # TF32 has the mantissa of half floats
     cache = _timing_cache(config, timings)
     profile = builder.create_optimization_profile()
     dims = (with_channels(shape, model.channel_axis) for shape in (shapes.min, shapes.opt, shapes.max))
@@ -135,14 +135,14 @@ def build_plan(
 def _builder() -> Any:
     try:
         return trt.Builder(LOG)
-    except TypeError as error:  # what its constructor raises for whatever went wrong in the library
+    except TypeError as error:  # its constructor raises this for any error in the library
         raise FaceDetError(
             f"TensorRT {trt.__version__} does not start: {LOG.take()}; its version must fit the driver"
         ) from error
 
 
 def _timing_cache(config: Any, timings: bytes) -> Any:
-    """``timings`` as the cache of ``config``, or an empty one where TensorRT does not take them."""
+    """Sets and returns the timing cache of ``config``; it is empty if TensorRT rejects ``timings``."""
     for data in (timings, b""):
         cache = config.create_timing_cache(data)
         if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
@@ -161,8 +161,8 @@ def _described(error: Any) -> str:
 def _keep(entry: CacheEntry, data: bytes, notify: Callable[[str], None]) -> None:
     try:
         entry.write(data)
-    except FaceDetError as error:  # it works all the same
-        notify(f"it will take as long again next time: {error}")
+    except FaceDetError as error:  # the engine works without the cache
+        notify(f"the next start will take as long: {error}")
 
 
 def _machine(gpu: Gpu) -> dict[str, str]:

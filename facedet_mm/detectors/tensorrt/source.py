@@ -1,4 +1,4 @@
-"""The model file that an engine is compiled from, and the input shapes that it is compiled for."""
+"""The model file and the input shapes that an engine is compiled from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from facedet_mm.detectors.tensorrt.conversion import float_pixels, half_floats, 
 from facedet_mm.errors import FaceDetError, ModelError
 
 Precision = Literal["fp32", "fp16", "int8"]
-"""Of the arithmetic inside; the outputs are float32 in any case."""
+"""Precision of the arithmetic; the outputs are always float32."""
 
 Shape = tuple[int, int, int]
 """(batch, height, width) of an input."""
@@ -28,7 +28,7 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.UINT8: np.dtype(np.uint8),
 }
 _AUTO = (64, 640)
-"""Shortest and longest side of an input of size ``'auto'``."""
+"""Shortest and longest side of an input of size ``'auto'``, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class ShapeRange:
     """The input shapes that an engine takes, each (batch, height, width): an optimization profile.
 
     Attributes:
-        min: of each side the smallest.
-        opt: what the engine is tuned for.
-        max: of each side the largest; memory is set aside for it.
+        min: Smallest value of each side.
+        opt: Shape that the engine is tuned for.
+        max: Largest value of each side; the engine reserves memory for it.
 
     Raises:
-        FaceDetError: not ``1 <= min <= opt <= max``.
+        FaceDetError: ``1 <= min <= opt <= max`` does not hold.
 
     Example:
         >>> ShapeRange((1, 320, 320), (1, 640, 640), (8, 1280, 1280)).holds((4, 640, 960))
@@ -66,15 +66,15 @@ class ShapeRange:
         return ", ".join(f"{name} {low}" if low == high else f"{name} {low}-{high}" for name, low, high in sides)
 
     def holds(self, shape: Sequence[int]) -> bool:
-        """Whether ``shape`` lies within."""
+        """Returns whether ``shape`` is within the range."""
         return all(low <= side <= high for low, side, high in zip(self.min, shape, self.max, strict=True))
 
 
 def shapes_for(sizes: Sequence[InputSize], max_batch: int) -> ShapeRange:
-    """The smallest range with all ``sizes`` and batches from 1; tuned for one image at the largest size.
+    """Returns the smallest range that contains all ``sizes``, for batches from 1 and tuned for the largest size.
 
     Raises:
-        FaceDetError: ``'original'`` is among the sizes, which is any size, or there are none.
+        FaceDetError: There are no sizes, or ``'original'`` is among them, which has no bounds.
     """
     if not sizes:
         raise FaceDetError("input_size is an empty list; give at least one size")
@@ -92,20 +92,20 @@ def shapes_for(sizes: Sequence[InputSize], max_batch: int) -> ShapeRange:
 def check_sizes(sizes: Sequence[InputSize], shapes: ShapeRange) -> None:
     """Raises :class:`FaceDetError` unless an engine for ``shapes`` takes every one of ``sizes``.
 
-    What ``'original'`` needs is only known of an image.
+    ``'original'`` is not checked, as its size depends on the image.
     """
     for size in sizes:
         if size == "original":
             continue
         if not all(shapes.holds((shapes.opt[0], *bound)) for bound in _bounds(size)):
             raise FaceDetError(
-                f"input_size {size!r} does not fit the engine's shapes ({shapes}): give another input_size, or shapes "
-                "that hold it"
+                f"input_size {size!r} does not fit the engine's shapes ({shapes}): use another input_size, or shapes "
+                "that contain it"
             )
 
 
 def _bounds(size: InputSize) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Smallest and largest (height, width) of an input of that size."""
+    """Returns the smallest and the largest (height, width) of an input of that size."""
     if isinstance(size, str):
         return (_AUTO[0], _AUTO[0]), (_AUTO[1], _AUTO[1])
     width, height = size if isinstance(size, tuple) else (size, size)
@@ -113,20 +113,20 @@ def _bounds(size: InputSize) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 class SourceModel:
-    """An ONNX file that TensorRT is to compile.
+    """An ONNX file for TensorRT to compile.
 
     Attributes:
-        path: the file.
-        digest: its SHA-256.
-        input_name: of its one input.
-        dtype: of the input: float32, or uint8 for one that takes pixels.
+        path: Path of the file.
+        digest: SHA-256 of the file.
+        input_name: Name of its only input.
+        dtype: Type of the input: float32, or uint8 for a file that takes pixels.
         channel_axis: 1 for an input (N, 3, H, W), 3 for one that takes pixels, (N, H, W, 3).
-        sides: batch, height and width of the input; ``None`` where one is free.
-        metadata: what it says of itself under ``facedet_mm``, JSON.
-        quantized: whether it holds QuantizeLinear nodes.
+        sides: Batch, height and width of the input; ``None`` for a free one.
+        metadata: JSON of the metadata entry ``facedet_mm``.
+        quantized: Whether there are QuantizeLinear nodes.
 
     Raises:
-        ModelError: the file is missing, damaged or does not take images.
+        ModelError: The file is missing, damaged or does not take images.
     """
 
     def __init__(self, path: Path) -> None:
@@ -150,26 +150,28 @@ class SourceModel:
         self.quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
 
     def precision(self, wanted: Precision | None) -> Precision:
-        """Checks ``wanted``; ``None`` is INT8 for a quantized file, else FP16.
+        """Returns the checked precision ``wanted``; ``None`` means INT8 for a quantized file, else FP16.
 
         Raises:
-            ModelError: the file can't run in it.
+            ModelError: The file can't run in that precision.
         """
         if wanted is None:
             return "int8" if self.quantized else "fp16"
         if wanted not in get_args(Precision):
             raise ModelError(f"precision must be one of {', '.join(get_args(Precision))} or None, not {wanted!r}")
         if wanted == "int8" and not self.quantized:
-            raise ModelError(f"{self.path} is not quantized: facedet quantize makes an INT8 file of it; or take 'fp16'")
+            raise ModelError(
+                f"{self.path} is not quantized: facedet quantize makes an INT8 file from it; or use 'fp16'"
+            )
         if wanted != "int8" and self.quantized:
-            raise ModelError(f"{self.path} is quantized: take precision='int8', or the file that it was made from")
+            raise ModelError(f"{self.path} is quantized: use precision='int8', or the file that it was made from")
         return wanted
 
     def fitted(self, shapes: ShapeRange) -> ShapeRange:
-        """``shapes`` with the sides that the file fixes.
+        """Returns ``shapes`` with the sides that the file fixes.
 
         Raises:
-            ModelError: they don't hold a side that the file fixes.
+            ModelError: A side that the file fixes is outside of ``shapes``.
         """
         if not all(
             side is None or low <= side <= high
@@ -177,7 +179,7 @@ class SourceModel:
         ):
             named = zip(("batch", "height", "width"), self.sides, strict=True)
             described = ", ".join(f"{name} {'any' if side is None else side}" for name, side in named)
-            raise ModelError(f"{self.path} takes only inputs of {described}, not {shapes}; give a fitting input_size")
+            raise ModelError(f"{self.path} takes only inputs of {described}, not {shapes}; use an input_size that fits")
         low, best, high = (
             tuple(side if given is None else given for given, side in zip(self.sides, shape, strict=True))
             for shape in (shapes.min, shapes.opt, shapes.max)
@@ -185,10 +187,10 @@ class SourceModel:
         return ShapeRange(low, best, high)  # type: ignore[arg-type]
 
     def serialized(self, precision: Precision) -> bytes:
-        """The graph that gives an engine of that precision, as ONNX.
+        """Returns the ONNX graph, serialized, that compiles to an engine of that precision.
 
         Raises:
-            ModelError: it is quantized in a way that TensorRT does not take.
+            ModelError: The graph is quantized in a way that TensorRT does not support.
         """
         model = onnx.load_model_from_string(self._bytes)
         if self.dtype == np.uint8:
@@ -204,12 +206,12 @@ class SourceModel:
 
 
 def with_channels(shape: Sequence[Any], channel_axis: int) -> tuple[Any, ...]:
-    """(batch, height, width) → the shape of an input."""
+    """Returns the shape of an input for (batch, height, width)."""
     return (*shape[:channel_axis], 3, *shape[channel_axis:])
 
 
 def without_channels(shape: Sequence[Any], channel_axis: int) -> tuple[Any, ...]:
-    """The shape of an input → (batch, height, width)."""
+    """Returns (batch, height, width) for the shape of an input."""
     return (*shape[:channel_axis], *shape[channel_axis + 1 :])
 
 

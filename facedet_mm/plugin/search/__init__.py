@@ -1,6 +1,6 @@
-"""Computation redistribution: the search for how a budget is best spread over a detector.
+"""Computation redistribution: the search for the best way to spread a compute budget over a detector.
 
-SCRFD (arXiv 2105.04714, section 4) draws networks of one budget at random, trains each briefly and asks by the
-bootstrap where the best lie: first for the backbone's stages alone, then for backbone, neck and head together with the
-backbone spread as the first step found.
+SCRFD (arXiv 2105.04714, section 4) draws random networks of one budget, trains each briefly and uses the bootstrap to
+find where the best ones lie. The first step varies only the backbone's stages; the second varies backbone, neck and
+head together, with the backbone spread as the first step found. Only the search tool imports this room.
 """

@@ -11,112 +11,119 @@ import numpy as np
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.plugin.apis.build import load_config
 from facedet_mm.plugin.apis.complexity import complexity
-from facedet_mm.plugin.search.bootstrap import Estimate, best_interval
-from facedet_mm.plugin.search.cost import STAGES, Design, Settings, model_options, operations, settings_of, total
-from facedet_mm.plugin.search.sampling import TOLERANCE, Interval, Space, backbone_shares, sample
-from facedet_mm.plugin.search.store import SearchStore
+from facedet_mm.search.architecture import METRIC, Architecture
+from facedet_mm.search.bootstrap import Estimate, best_interval
+from facedet_mm.search.cost import SETTINGS, SHARES, STAGES, Design, Settings, model_options, shares
+from facedet_mm.search.sampling import TOLERANCE, Interval, Space, sample
+from facedet_mm.search.store import SearchStore
 from facedet_mm.system.files import write_text
 
-METRIC = "wider_face/hard"
-FEWEST = 8
-"""Finished runs of the first step that the second step asks for."""
+_FEWEST = 8
+"""Finished trainings of the first step that the second step needs."""
 
 
 def add_architectures(
     store: SearchStore, template: Path, budget: float, step: str, number: int, seed: int = 0, space: Space | None = None
 ) -> int:
-    """Draws architectures for one step, counts each exactly, and adds them to the search.
+    """Draws architectures for one step, counts the operations of each exactly and adds them to the search.
 
     Args:
-        store: of the search.
-        template: config of everything that is not searched; in the step ``backbone`` also of neck and head.
-        budget: operations for one image of 640×480.
-        step: ``backbone``, or ``all`` once the first step has run.
-        number: of architectures that the step has afterwards.
-        seed: of the random numbers.
-        space: what to draw from.
+        store: Journal of the search.
+        template: Config of everything that is not searched; in the step ``backbone`` that includes neck and head.
+        budget: Multiply-adds for one image of 640×480.
+        step: ``backbone``, or ``all`` once the first step has been trained.
+        number: Number of architectures in the step afterwards.
+        seed: Seed of the random numbers.
+        space: Ranges to draw from.
 
     Returns:
-        How many were added.
+        Number of architectures added.
 
     Raises:
-        ModelError: the template is no SCRFD, or the space has too few architectures of the budget.
-        FaceDetError: the search is about another template or budget, or the first step has too few results.
+        ModelError: The template is not an SCRFD, or the space has too few architectures of the budget.
+        FaceDetError: The search has another template or budget, or the first step has too few results.
     """
     config = load_config(template)
-    design, space = Design.of(config), space or Space()
-    store.settle(dict(template=str(Path(template).resolve()), budget=budget))
-    shares = best_shares(store) if step == "all" else None
-    drawn = sample(design, space if step == "all" else space.around(settings_of(config)), budget, number, seed, shares)
-    known = [run.model for run in store.runs(step)]
+    design, space = Design.from_config(config), space or Space()
+    store.settle(Path(template).name, budget)
+    limits = best_shares(store) if step == "all" else None
+    space = space if step == "all" else space.around(Settings.from_config(config))
+    drawn = sample(design, space, budget, number, seed, limits)
+    known = [architecture.settings for architecture in store.architectures(step)]
     rows: list[dict[str, Any]] = []
-    for i in range(number):
-        model = model_options(design, drawn, i)
-        if model in known or len(known) + len(rows) >= number:
+    for i, settings in enumerate(drawn.rows()):
+        if settings in known or len(known) + len(rows) >= number:
             continue
         exact = config.copy()
-        exact.merge_from_dict({"model": model})
+        exact.merge_from_dict({"model": model_options(design, drawn, i)})
         parameters, count = complexity(exact)
         if abs(count - budget) > TOLERANCE * budget:
-            raise ModelError(f"{model} has {count / 1e9:.4g} GFLOPs instead of {budget / 1e9:g} ± 2 %: this is a bug")
-        described = describe(design, drawn[i : i + 1])
-        rows.append(dict(model=model, settings=described, operations=count, parameters=parameters))
-    return store.add(step, rows)
-
-
-def describe(design: Design, settings: Settings) -> dict[str, float]:
-    """What the statistics of one architecture are about: shares of the operations, and the settings themselves."""
-    costs = operations(design, settings)
-    everything = total(costs)
-    described = {f"{part} of backbone": float(share[0]) for part, share in backbone_shares(design, settings).items()}
-    described["backbone of all"] = float(1 - (costs["neck"][0] + costs["head"][0]) / everything[0])
-    described |= {f"{part} of all": float(costs[part][0] / everything[0]) for part in ("neck", "head")}
-    for name in ("blocks", "planes"):
-        values = getattr(settings, name)[0].tolist()
-        described |= {f"{stage} {name}": value for stage, value in zip(STAGES, values, strict=True)}
-    one = dict(neck="neck channels", head_convs="head convolutions", head="head channels")
-    return described | {label: int(getattr(settings, name)[0]) for name, label in one.items()}
+            raise ModelError(
+                f"{settings} has {count / 1e9:.4g} GFLOPs instead of {budget / 1e9:g} ± 2 %: this is a bug"
+            )
+        parts = {name: float(share[i]) for name, share in shares(design, drawn).items()}
+        rows.append(dict(settings=settings, shares=parts, operations=count, parameters=parameters))
+    return store.add(step, rows, space.ranges())
 
 
 def best_shares(store: SearchStore) -> dict[str, Interval]:
-    """Stage → the interval of its share of the backbone that the best of the first step have.
+    """Returns the intervals in which the best architectures of the first step have the backbone's shares.
+
+    Returns:
+        Share name of each of :data:`~facedet_mm.search.cost.STAGES` → its smallest and largest value.
 
     Raises:
-        FaceDetError: too few runs of the first step are done.
+        FaceDetError: Too few trainings of the first step are done.
     """
-    estimates = statistics(store, "backbone")
-    done = len(store.runs("backbone", "done"))
-    if done < FEWEST:
+    done = len(store.architectures("backbone", "done"))
+    if done < _FEWEST:
         raise FaceDetError(
-            f"{store.path}: {done} runs of the step 'backbone' are done, and the step 'all' draws around the best of "
-            f"at least {FEWEST}: run more of them first"
+            f"{store.path}: {done} trainings of the step 'backbone' are done, but the step 'all' draws around the best "
+            f"of at least {_FEWEST}: run more of them first"
         )
-    return {stage: (estimates[f"{stage} of backbone"].low, estimates[f"{stage} of backbone"].high) for stage in STAGES}
+    estimates = statistics(store, "backbone")
+    names = [f"{stage} of backbone" for stage in STAGES]
+    return {name: (estimates[name].low, estimates[name].high) for name in names}
 
 
-def statistics(store: SearchStore, step: str, metric: str = METRIC, **options: Any) -> dict[str, Estimate]:
-    """Setting → where it lies in the best architectures of a step, by the bootstrap; empty before any run is done."""
-    runs = store.runs(step, "done")
-    if not runs:
+def statistics(store: SearchStore, step: str) -> dict[str, Estimate]:
+    """Estimates by the bootstrap where the best architectures of a step lie.
+
+    Returns:
+        Name of a share or setting → its estimate; empty if no training is done.
+    """
+    finished = store.architectures(step, "done")
+    if not finished:
         return {}
-    scores = np.array([(run.metrics or {})[metric] for run in runs])
+    scores = np.array([(architecture.metrics or {})[METRIC] for architecture in finished])
+    values = [{**architecture.shares, **architecture.settings} for architecture in finished]
     return {
-        name: best_interval(np.array([run.settings[name] for run in runs], float), scores, **options)
-        for name in runs[0].settings
+        name: best_interval(np.array([row[name] for row in values], float), scores) for name in (*SHARES, *SETTINGS)
     }
 
 
-def write_config(store: SearchStore, number: int, folder: str | os.PathLike[str], epochs: int) -> Path:
-    """The config of one run: the template with its model and a schedule of that length."""
-    run = next(run for run in store.runs() if run.id == number)
-    path = Path(folder) / f"{run.step}_{run.id:04d}.py"
-    base = os.path.relpath(store.facts()["template"], path.parent.resolve())
+def write_config(architecture: Architecture, template: Path, folder: str | os.PathLike[str], epochs: int) -> Path:
+    """Writes the config of one training: the template with the architecture's model and a schedule of that length.
+
+    Args:
+        architecture: Architecture to train.
+        template: Config that the search varies.
+        folder: Folder for the config.
+        epochs: Number of epochs.
+
+    Returns:
+        Path of the config.
+    """
+    path = Path(folder) / f"{architecture.step}_{architecture.number:04d}.py"
+    base = os.path.relpath(Path(template).resolve(), path.parent.resolve())
+    settings = Settings.from_rows([architecture.settings])
+    model = model_options(Design.from_config(load_config(template)), settings, 0)
     warm_up, *milestones = (max(1, round(epochs * part / 640)) for part in (3, 440, 544))
     text = f"""\
-# {run.operations / 1e9:.3f} GFLOPs at 640x480, {run.parameters / 1e6:.3f} M parameters.
+# {architecture.operations / 1e9:.3f} GFLOPs at 640x480, {architecture.parameters / 1e6:.3f} M parameters.
 _base_ = {base!r}
 
-model = {run.model!r}
+model = {model!r}
 train_cfg = dict(max_epochs={epochs}, val_interval={epochs})
 # the published schedule, shortened
 param_scheduler = [

@@ -1,4 +1,4 @@
-"""Training the architectures of a search, one after the other, through the Runner."""
+"""Trains the architectures of a search one after the other, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,66 +11,69 @@ from pathlib import Path
 
 from facedet_mm.errors import FaceDetError
 from facedet_mm.plugin.search.steps import write_config
-from facedet_mm.plugin.search.store import Run, SearchStore
 from facedet_mm.report.logs import final_metrics
+from facedet_mm.search.architecture import Architecture
+from facedet_mm.search.store import SearchStore
 from facedet_mm.system.files import write_text
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How a run is started.
+    """How a training is started.
 
     Attributes:
-        command: starts ``tools/train.py`` or a launcher of it; ``{config}`` stands for the config, and ``--work-dir``,
-            ``--resume`` and ``--cfg-options`` follow.
-        epochs: of each run.
-        options: ``KEY=VALUE`` changes of the config.
+        command: Command line that starts ``tools/train.py`` or a launcher of it; ``{config}`` is replaced by the
+            config, and ``--work-dir``, ``--resume`` and ``--cfg-options`` are appended.
+        template: Config that the search varies.
+        epochs: Number of epochs of each training.
+        options: Changes of the config, each as ``KEY=VALUE``.
     """
 
     command: str
+    template: Path
     epochs: int
     options: Sequence[str] = ()
 
     def words(self, config: Path, work_dir: Path) -> list[str]:
-        """The command line of one run."""
+        """Returns the command line of one training."""
         words = [word.replace("{config}", str(config)) for word in shlex.split(self.command)]
         if words == shlex.split(self.command):
-            raise FaceDetError(f"the command {self.command!r} has no {{config}}, which stands for the config of a run")
+            raise FaceDetError(f"the command {self.command!r} lacks {{config}}, the placeholder for the config")
         options = ["--cfg-options", *self.options] if self.options else []
         return [*words, "--work-dir", str(work_dir), "--resume", *options]
 
 
-def train_next(store: SearchStore, launch: Launch, step: str | None = None) -> Run | None:
-    """Trains and evaluates the first waiting run and writes down what it gave, or why it failed.
+def train_next(store: SearchStore, launch: Launch, step: str | None = None) -> Architecture | None:
+    """Trains and evaluates the first waiting architecture and records its metrics, or why it failed.
 
-    A run that was stopped goes on from its last checkpoint.
+    A training that was interrupted continues from its last checkpoint.
 
     Returns:
-        The run, as it is now; ``None`` where none waits.
+        The architecture with its new state, or ``None`` if none is waiting.
 
     Raises:
-        FaceDetError: the command can't be started, or the search's file can't be written.
+        FaceDetError: The command cannot be started, or the journal cannot be written.
     """
-    run = store.claim(step)
-    if run is None:
+    architecture = store.claim(step)
+    if architecture is None:
         return None
     done = False
     try:
-        metrics, error = _train(store, run, launch)
+        metrics, error = _train(store, architecture, launch)
         if metrics is not None:
-            store.finish(run, metrics)
+            store.finish(architecture, metrics)
         else:
-            store.fail(run, error)
+            store.fail(architecture, error)
         done = True
     finally:
         if not done:
-            store.release(run)
-    return next(now for now in store.runs() if now.id == run.id)
+            store.release(architecture)
+    return next(now for now in store.architectures(architecture.step) if now.number == architecture.number)
 
 
-def _train(store: SearchStore, run: Run, launch: Launch) -> tuple[dict[str, float] | None, str]:
+def _train(store: SearchStore, architecture: Architecture, launch: Launch) -> tuple[dict[str, float] | None, str]:
     folder = store.path.parent
-    config = write_config(store, run.id, folder / "configs", launch.epochs)
+    config = write_config(architecture, launch.template, folder / "configs", launch.epochs)
     work_dir = folder / config.stem
     if metrics := final_metrics(work_dir, launch.epochs):
         return metrics, ""
@@ -88,5 +91,5 @@ def _train(store: SearchStore, run: Run, launch: Launch) -> tuple[dict[str, floa
 
 
 def default_command(root: Path) -> str:
-    """Training on this machine, without a launcher."""
+    """Returns the command that trains on this machine without a launcher."""
     return f"{shlex.quote(sys.executable)} {shlex.quote(str(root / 'tools' / 'train.py'))} {{config}}"

@@ -1,14 +1,15 @@
-"""Computation redistribution: counts, sampling within a budget, the bootstrap, resuming, and both steps together."""
+"""Computation redistribution: operation counts, draws within a budget, interrupted trainings, both steps together."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,28 +21,20 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mmdet")
 
 from conftest import ROOT  # noqa: E402
+from interrupts import heed_interrupts  # noqa: E402
 
 from facedet_mm.errors import FaceDetError, ModelError  # noqa: E402
 from facedet_mm.plugin.apis.build import load_config  # noqa: E402
 from facedet_mm.plugin.apis.complexity import complexity  # noqa: E402
-from facedet_mm.plugin.search.bootstrap import best_interval, bootstrap  # noqa: E402
-from facedet_mm.plugin.search.cost import (  # noqa: E402
-    PARTS,
-    STAGES,
-    Design,
-    Settings,
-    model_options,
-    operations,
-    settings_of,
-    total,
-)
-from facedet_mm.plugin.search.sampling import Space, backbone_shares, sample  # noqa: E402
 from facedet_mm.plugin.search.steps import add_architectures, best_shares, statistics, write_config  # noqa: E402
-from facedet_mm.plugin.search.store import SearchStore  # noqa: E402
 from facedet_mm.plugin.search.training import Launch, train_next  # noqa: E402
 from facedet_mm.report.logs import final_metrics  # noqa: E402
+from facedet_mm.search.cost import PARTS, STAGES, Design, Settings, model_options, operations, shares, total  # noqa: E402
+from facedet_mm.search.sampling import Space, sample  # noqa: E402
+from facedet_mm.search.store import SearchStore  # noqa: E402
 
 TOOL = ROOT / "tools" / "search" / "computation_redistribution.py"
+TEMPLATE = ROOT / "configs" / "scrfd_0.5g.py"
 CONFIGS = sorted((ROOT / "configs").glob("scrfd_*.py"))
 SMALL = Space(blocks=(1, 8), planes=(8, 256), neck=(8, 64), head_convs=(1, 3), head=(16, 128))
 BUDGET = 0.3e9
@@ -55,13 +48,13 @@ class TestCounting:
     @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
     def test_gives_what_mmengine_counts_in_the_published_models(self, path: Path) -> None:
         config = load_config(path)
-        counted = total(operations(Design.of(config), settings_of(config)))
+        counted = total(operations(Design.from_config(config), Settings.from_config(config)))
         assert counted.tolist() == [complexity(config)[1]]
 
     @pytest.mark.parametrize("name", ["scrfd_0.5g", "scrfd_2.5g_kps", "scrfd_34g"])
     def test_gives_what_mmengine_counts_in_drawn_models(self, name: str) -> None:
         config = template(name)
-        design = Design.of(config)
+        design = Design.from_config(config)
         drawn = sample(design, Space(), {"scrfd_34g": 5e9}.get(name, 1e9), 2, seed=3)
         for i, counted in enumerate(total(operations(design, drawn, 320, 160)).tolist()):
             built = config.copy()
@@ -78,20 +71,20 @@ class TestCounting:
         analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         modules = analyzer.by_module()
         names = ("backbone.stem", *(f"backbone.stages.{i}" for i in range(4)), "neck", "bbox_head")
-        counted = operations(Design.of(config), settings_of(config))
+        counted = operations(Design.from_config(config), Settings.from_config(config))
         assert [int(counted[part][0]) for part in PARTS] == [modules[name] for name in names]
 
     def test_refuses_a_design_that_it_does_not_know(self) -> None:
         config = template()
         config.model.neck.type = "FPN"
         with pytest.raises(ModelError, match="PAFPN"):
-            Design.of(config)
+            Design.from_config(config)
 
 
 class TestSampling:
     @pytest.mark.parametrize(("name", "gflops"), [("scrfd_0.5g", 0.5), ("scrfd_2.5g", 2.5), ("scrfd_10g", 10.0)])
     def test_stays_within_two_percent_of_the_budget_and_in_the_space(self, name: str, gflops: float) -> None:
-        design = Design.of(template(name))
+        design = Design.from_config(template(name))
         drawn = sample(design, Space(), gflops * 1e9, 50, seed=1)
         cost = total(operations(design, drawn))
         assert len(drawn) == 50
@@ -105,25 +98,25 @@ class TestSampling:
 
     def test_of_the_first_step_leaves_neck_and_head_alone(self) -> None:
         config = template()
-        space = Space().around(settings_of(config))
-        drawn = sample(Design.of(config), space, BUDGET, 20)
+        space = Space().around(Settings.from_config(config))
+        drawn = sample(Design.from_config(config), space, BUDGET, 20)
         assert set(zip(drawn.neck.tolist(), drawn.head_convs.tolist(), drawn.head.tolist(), strict=True)) == {
             (16, 2, 64)
         }
         assert len(np.unique(drawn.planes, axis=0)) > 10
 
     def test_keeps_the_shares_that_it_is_given(self) -> None:
-        design = Design.of(template("scrfd_2.5g"))
-        shares = {"c2": (0.2, 0.3), "c4": (0.1, 0.2)}
-        drawn = sample(design, Space(), 2.5e9, 20, shares=shares)
-        have = backbone_shares(design, drawn)
-        for stage, (low, high) in shares.items():
-            assert low <= have[stage].min() <= have[stage].max() <= high
+        design = Design.from_config(template("scrfd_2.5g"))
+        limits = {"c2 of backbone": (0.2, 0.3), "c4 of backbone": (0.1, 0.2)}
+        drawn = sample(design, Space(), 2.5e9, 20, limits=limits)
+        have = shares(design, drawn)
+        for name, (low, high) in limits.items():
+            assert low <= have[name].min() <= have[name].max() <= high
         assert len(np.unique(drawn.head)) > 3
 
     def test_loses_nothing_by_bounding_the_settings(self) -> None:
         """All architectures of a space small enough to list, and those that many draws find."""
-        design = replace(Design.of(template()), groups=0)
+        design = replace(Design.from_config(template()), groups=0)
         space = Space(blocks=(1, 3), planes=(8, 32), neck=(16, 16), head_convs=(1, 2), head=(16, 16))
         grid = np.array(np.meshgrid(*[[1, 2, 3]] * 4, *[[8, 16, 24, 32]] * 4, [1, 2])).reshape(9, -1).T
         grid = grid[(np.diff(grid[:, 4:8], axis=1) >= 0).all(axis=1)]
@@ -138,138 +131,80 @@ class TestSampling:
         assert {*map(tuple, found.tolist())} == {*map(tuple, grid[fits].tolist())}
 
     def test_repeats_with_its_seed(self) -> None:
-        design = Design.of(template())
+        design = Design.from_config(template())
         first, again, other = (sample(design, SMALL, BUDGET, 5, seed) for seed in (1, 1, 2))
         assert first.planes.tolist() == again.planes.tolist() != other.planes.tolist()
 
     def test_says_when_a_budget_cannot_be_met(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("facedet_mm.plugin.search.sampling._BATCHES", 2)
-        design = Design.of(template("scrfd_2.5g"))
+        monkeypatch.setattr("facedet_mm.search.sampling._BATCHES", 2)
+        design = Design.from_config(template("scrfd_2.5g"))
         with pytest.raises(ModelError, match=r"the smallest architecture of the space has .* more than the budget"):
             sample(design, Space(planes=(256, 512)), 1e9, 5)
         with pytest.raises(ModelError, match=r"only 0 of 5 .* were found"):
             sample(design, Space(blocks=(1, 1), planes=(8, 8)), 100e9, 5)
-        with pytest.raises(ModelError, match=r"blocks must be the least and the greatest value.* not 5 and 2"):
+        with pytest.raises(ModelError, match=r"blocks must be the smallest and the largest value.* not 5 and 2"):
             sample(design, Space(blocks=(5, 2)), 2.5e9, 5)
-        with pytest.raises(ModelError, match="no multiple of 16"):
+        with pytest.raises(ModelError, match="contains no multiple of 16"):
             sample(design, Space(head=(17, 31)), 2.5e9, 5)
-
-
-class TestBootstrap:
-    def test_of_the_mean_has_the_standard_error_of_the_mean(self) -> None:
-        values = np.random.default_rng(0).gamma(2.0, 3.0, 200)
-        means = bootstrap(values, lambda samples: samples.mean(axis=1), repeats=20_000)
-        assert means.mean() == pytest.approx(values.mean(), abs=0.02)
-        assert means.std() == pytest.approx(values.std() / np.sqrt(200), rel=0.03)
-
-    def test_of_a_quarter_has_twice_that(self) -> None:
-        values = np.random.default_rng(0).normal(size=200)
-        means = bootstrap(values, lambda samples: samples.mean(axis=1), fraction=0.25, repeats=20_000)
-        assert means.std() == pytest.approx(values.std() / np.sqrt(50), rel=0.03)
-
-    def test_of_the_best_follows_the_law_of_the_maximum(self) -> None:
-        """P(rank of the best of m draws out of n ≤ k) = (k / n)^m."""
-        n, m = 40, 10
-        ranks = np.random.default_rng(1).permutation(n)
-        estimate = best_interval(ranks.astype(float), ranks / n, repeats=200_000)
-        law = (np.arange(1, n + 1) / n) ** m
-        assert (estimate.low, estimate.median, estimate.high) == tuple(
-            np.searchsorted(law, quantile) for quantile in (0.025, 0.5, 0.975)
-        )
-
-    def test_finds_the_settings_of_the_best_and_not_those_of_the_many(self) -> None:
-        rng = np.random.default_rng(2)
-        share = rng.uniform(0, 1, 320)
-        estimate = best_interval(share, -((share - 0.3) ** 2) + rng.normal(0, 0.002, 320))
-        assert estimate.low < 0.3 < estimate.high
-        assert estimate.high - estimate.low < 0.2
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> SearchStore:
-    return SearchStore(tmp_path / "search.db")
-
-
-def rows(number: int) -> list[dict[str, Any]]:
-    return [dict(model={"i": i}, settings={"x": i}, operations=1, parameters=1) for i in range(number)]
-
-
-class TestTheStore:
-    def test_gives_each_run_to_one_worker(self, store: SearchStore) -> None:
-        assert store.add("all", rows(3)) == 3
-        assert store.add("all", rows(4)) == 1
-        claimed = [SearchStore(store.path).claim() for _ in range(5)]
-        assert [run.id if run else None for run in claimed] == [1, 2, 3, 4, None]
-        assert store.recover() == 0  # this process lives
-
-    def test_gives_a_dead_workers_run_back(self, store: SearchStore) -> None:
-        store.add("all", rows(2))
-        code = "import sys; from facedet_mm.plugin.search.store import SearchStore; SearchStore(sys.argv[1]).claim()"
-        subprocess.run([sys.executable, "-c", code, store.path], check=True)
-        assert [run.state for run in store.runs()] == ["running", "waiting"]
-        assert store.recover() == 1
-        assert store.claim().id == 1
-
-    def test_tries_failed_ones_again_only_when_asked(self, store: SearchStore) -> None:
-        store.add("all", rows(1))
-        store.fail(store.claim(), "no memory")
-        assert (store.recover(), store.claim()) == (0, None)
-        assert store.runs(state="failed")[0].error == "no memory"
-        assert store.recover(failed=True) == 1
-        assert store.claim().id == 1
-
-    def test_refuses_another_budget_and_a_file_that_is_none(self, store: SearchStore, tmp_path: Path) -> None:
-        store.settle(dict(budget=1))
-        with pytest.raises(FaceDetError, match="budget 1, not 2"):
-            store.settle(dict(budget=2))
-        (tmp_path / "text.db").write_text("no database" * 200)
-        with pytest.raises(FaceDetError, match=r"text\.db: .*database"):
-            SearchStore(tmp_path / "text.db")
-
-    def test_is_an_sqlite_file_that_anything_can_read(self, store: SearchStore) -> None:
-        store.add("all", rows(1))
-        store.finish(store.claim(), {"wider_face/hard": 0.5})
-        row = sqlite3.connect(store.path).execute("SELECT state, metrics FROM runs").fetchone()
-        assert (row[0], json.loads(row[1])) == ("done", {"wider_face/hard": 0.5})
+    return SearchStore(tmp_path / "search.journal")
 
 
 def quick_complexity(config: Any) -> tuple[int, int]:
     """The operations by formula, which TestCounting holds equal to mmengine's count, in a thousandth of the time."""
-    return 1, int(total(operations(Design.of(config), settings_of(config)))[0])
+    return 1, int(total(operations(Design.from_config(config), Settings.from_config(config)))[0])
 
 
 def test_the_second_step_draws_around_the_best_of_the_first(
     store: SearchStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("facedet_mm.plugin.search.steps.complexity", quick_complexity)
-    path = ROOT / "configs" / "scrfd_0.5g.py"
+    path = TEMPLATE
     assert add_architectures(store, path, BUDGET, "backbone", 100, space=SMALL) == 100
     assert add_architectures(store, path, BUDGET, "backbone", 120, space=SMALL) == 20
     assert add_architectures(store, path, BUDGET, "backbone", 120, space=SMALL) == 0
-    with pytest.raises(FaceDetError, match="0 runs of the step 'backbone' are done"):
+    with pytest.raises(FaceDetError, match="0 trainings of the step 'backbone' are done"):
         add_architectures(store, path, BUDGET, "all", 4, space=SMALL)
-    while run := store.claim():  # C3 should have a fifth of the backbone
-        store.finish(run, {"wider_face/hard": 1 - abs(run.settings["c3 of backbone"] - 0.2)})
-    shares = best_shares(store)
-    every = [run.settings["c3 of backbone"] for run in store.runs("backbone")]
-    assert max(every) - min(every) > 4 * (shares["c3"][1] - shares["c3"][0])
+    while claimed := store.claim():  # C3 should have a fifth of the backbone
+        store.finish(claimed, {"wider_face/hard": 1 - abs(claimed.shares["c3 of backbone"] - 0.2)})
+    limits = best_shares(store)
+    every = [architecture.shares["c3 of backbone"] for architecture in store.architectures("backbone")]
+    low, high = limits["c3 of backbone"]
+    assert max(every) - min(every) > 4 * (high - low)
     assert statistics(store, "backbone")["c3 of backbone"].median == pytest.approx(0.2, abs=0.02)
     assert add_architectures(store, path, BUDGET, "all", 6, space=SMALL) == 6
-    second = store.runs("all")
-    for run in second:
-        assert abs(run.operations / BUDGET - 1) <= 0.02
+    second = store.architectures("all")
+    for architecture in second:
+        assert abs(architecture.operations / BUDGET - 1) <= 0.02
         for stage in STAGES:
-            low, high = shares[stage]
-            assert low <= run.settings[f"{stage} of backbone"] <= high
-    assert len({run.settings["head channels"] + run.settings["neck channels"] for run in second}) > 1
+            low, high = limits[f"{stage} of backbone"]
+            assert low <= architecture.shares[f"{stage} of backbone"] <= high
+    assert len({drawn.settings["head channels"] + drawn.settings["neck channels"] for drawn in second}) > 1
+
+
+def test_seven_results_are_too_few_for_the_second_step(store: SearchStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facedet_mm.plugin.search.steps.complexity", quick_complexity)
+    add_architectures(store, TEMPLATE, BUDGET, "backbone", 8, space=SMALL)
+    for _ in range(7):
+        store.finish(store.claim(), {"wider_face/hard": 0.5})
+    with pytest.raises(FaceDetError, match=r"7 trainings of the step 'backbone' are done, .* at least 8"):
+        best_shares(store)
+    store.finish(store.claim(), {"wider_face/hard": 0.5})
+    assert len(best_shares(store)) == 4
 
 
 def test_a_written_config_is_the_architecture(store: SearchStore, tmp_path: Path) -> None:
-    path = ROOT / "configs" / "scrfd_0.5g.py"
-    add_architectures(store, path, BUDGET, "backbone", 1, space=SMALL)
-    (run,) = store.runs()
-    config = load_config(write_config(store, 1, tmp_path / "configs", epochs=64))
-    assert complexity(config) == (run.parameters, run.operations)
+    add_architectures(store, TEMPLATE, BUDGET, "backbone", 1, space=SMALL)
+    (drawn,) = store.architectures()
+    config = load_config(write_config(drawn, TEMPLATE, tmp_path / "configs", epochs=64))
+    assert complexity(config) == (drawn.parameters, drawn.operations)
+    assert Settings.from_config(config).rows() == [drawn.settings]
+    assert {
+        name: share[0] for name, share in shares(Design.from_config(config), Settings.from_config(config)).items()
+    } == (pytest.approx(drawn.shares))
     assert config.train_cfg.max_epochs == 64
     assert config.param_scheduler[1].milestones == [44, 54]
     assert config.optim_wrapper.optimizer.lr == 0.01  # the template's
@@ -294,37 +229,48 @@ log.write_text('{"loss": 1, "step": 1}\\n{"wider_face/hard": 0.25, "wider_face/e
 """
 
 
+def states(store: SearchStore) -> list[str]:
+    return [architecture.state for architecture in store.architectures()]
+
+
 class TestTraining:
     @pytest.fixture
     def search(self, store: SearchStore) -> SearchStore:
         """Three architectures, and a program that stands in for their training."""
-        add_architectures(store, ROOT / "configs" / "scrfd_0.5g.py", BUDGET, "backbone", 3, space=SMALL)
+        add_architectures(store, TEMPLATE, BUDGET, "backbone", 3, space=SMALL)
         (store.path.parent / "trainer.py").write_text(TRAINER)
         return store
 
     def launch(self, search: SearchStore, *options: str) -> Launch:
-        return Launch(f"{sys.executable} {search.path.parent / 'trainer.py'} {{config}}", 3, options)
+        return Launch(f"{sys.executable} {search.path.parent / 'trainer.py'} {{config}}", TEMPLATE, 3, options)
 
     def calls(self, search: SearchStore) -> list[str]:
         return (search.path.parent / "calls.txt").read_text().split()
 
-    def test_writes_down_what_each_run_gave(self, search: SearchStore) -> None:
+    def test_records_the_metrics_of_each(self, search: SearchStore) -> None:
         launch = self.launch(search)
         while train_next(search, launch):
             pass
-        assert [run.metrics for run in search.runs()] == [{"wider_face/hard": 0.25, "wider_face/easy": 0.5}] * 3
+        assert [trained.metrics for trained in search.architectures()] == [
+            {"wider_face/hard": 0.25, "wider_face/easy": 0.5}
+        ] * 3
         assert self.calls(search) == ["backbone_0001", "backbone_0002", "backbone_0003"]
 
     def test_goes_on_after_a_failure_and_keeps_its_reason(self, search: SearchStore) -> None:
         launch = self.launch(search, "bad=1")
-        states = [train_next(search, launch).state for _ in range(3)]
-        assert states == ["done", "failed", "done"]
-        assert search.runs(state="failed")[0].error == "status 1: out of memory"
+        assert [train_next(search, launch).state for _ in range(3)] == ["done", "failed", "done"]
+        assert search.architectures(state="failed")[0].error == "status 1: out of memory"
 
-    def test_takes_a_finished_run_as_it_is(self, search: SearchStore) -> None:
+    def test_takes_a_finished_training_as_it_is(self, search: SearchStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
         launch = self.launch(search)
-        train_next(search, launch)
-        search.release(search.runs()[0])  # killed between the training's end and its entry
+        with monkeypatch.context() as patched:  # between the end of the training and the record of its metrics
+            patched.setattr(search, "finish", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                train_next(search, launch)
+        assert states(search) == ["waiting"] * 3
         assert train_next(search, launch).state == "done"
         assert self.calls(search) == ["backbone_0001"]
 
@@ -337,32 +283,34 @@ class TestTraining:
         folder = search.path.parent
         command = [sys.executable, TOOL, "run", folder, "--epochs", "3", "--command", self.launch(search).command]
         command += ["--cfg-options", "slow=1"]
-        worker = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+        worker = subprocess.Popen(
+            command, start_new_session=True, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        )
         for _ in range(600):
             if (folder / "backbone_0001" / "begun").exists():
                 break
             time.sleep(0.1)
-        assert [run.state for run in search.runs()] == ["running", "waiting", "waiting"]
+        assert states(search) == ["running", "waiting", "waiting"]
         os.killpg(worker.pid, signal.SIGINT)  # Ctrl-C reaches the training too
         _, text = worker.communicate(timeout=60)
         assert worker.returncode == 130, text
-        assert [run.state for run in search.runs()] == ["waiting"] * 3
+        assert states(search) == ["waiting"] * 3
         done = subprocess.run([*command[:-2], "--limit", "2"], check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert "backbone 1: 25.00 hard AP; 2 wait" in done.stdout
-        assert [run.state for run in search.runs()] == ["done", "done", "waiting"]
+        assert "backbone 1: 25.00 hard AP; 2 waiting" in done.stdout
+        assert states(search) == ["done", "done", "waiting"]
         assert self.calls(search) == ["backbone_0001", "backbone_0001", "backbone_0002"]
 
     def test_needs_a_command_that_exists_and_takes_the_config(self, search: SearchStore) -> None:
-        with pytest.raises(FaceDetError, match=r"has no \{config\}"):
-            train_next(search, Launch("python train.py", 3))
+        with pytest.raises(FaceDetError, match=r"lacks \{config\}"):
+            train_next(search, Launch("python train.py", TEMPLATE, 3))
         with pytest.raises(FaceDetError, match="cannot start no-such-program"):
-            train_next(search, Launch("no-such-program {config}", 3))
-        assert [run.state for run in search.runs()] == ["waiting"] * 3
+            train_next(search, Launch("no-such-program {config}", TEMPLATE, 3))
+        assert states(search) == ["waiting"] * 3
 
 
 def test_the_report_lists_the_best_first_and_writes_json(store: SearchStore, tmp_path: Path) -> None:
-    add_architectures(store, ROOT / "configs" / "scrfd_0.5g.py", BUDGET, "backbone", 3, space=SMALL)
+    add_architectures(store, TEMPLATE, BUDGET, "backbone", 3, space=SMALL)
     for ap in (0.1, 0.3, 0.2):
         store.finish(store.claim(), {"wider_face/hard": ap})
     command = [sys.executable, TOOL, "report", tmp_path, "--json", tmp_path / "best.json", "--top", "2"]
@@ -371,15 +319,63 @@ def test_the_report_lists_the_best_first_and_writes_json(store: SearchStore, tmp
     listed = [line.split()[3] for line in done.stdout.splitlines() if "GFLOPs" in line]
     assert listed == ["configs/backbone_0002.py", "configs/backbone_0003.py"]
     report = json.loads((tmp_path / "best.json").read_text())
-    assert [run["metrics"]["wider_face/hard"] for run in report["backbone"]["runs"]] == [0.3, 0.2, 0.1]
+    assert [done["metrics"]["wider_face/hard"] for done in report["backbone"]["architectures"]] == [0.3, 0.2, 0.1]
     assert set(report["backbone"]["best"]["c2 of backbone"]) == {"median", "low", "high"}
 
 
 def test_the_tool_names_what_a_new_search_lacks(tmp_path: Path) -> None:
-    for words, message in ((["sample"], "needs --template and --gflops"), (["report"], "'sample' begins a search")):
+    for words, message in ((["sample"], "needs --template and --gflops"), (["report"], "'sample' starts a search")):
         done = subprocess.run(
             [sys.executable, TOOL, *words, tmp_path / "s"], capture_output=True, text=True, check=False
         )
         assert done.returncode == 1
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the tool in this process."""
+    spec = importlib.util.spec_from_file_location("computation_redistribution", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def main(*words: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["tool", *map(str, words)])
+        return module.main()
+
+    return main
+
+
+def test_a_template_is_never_taken_from_where_the_journal_says(
+    store: SearchStore, tmp_path: Path, tool: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_architectures(store, TEMPLATE, BUDGET, "backbone", 1, space=SMALL)
+    evil, touched = tmp_path / "evil.py", tmp_path / "touched"
+    evil.write_text(f"open({str(touched)!r}, 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    text = store.path.read_text()
+    for name, message in ((str(evil), "is not a plain file name"), ("evil.py", "give the template of this search as")):
+        store.path.write_text(text.replace('"scrfd_0.5g.py"', json.dumps(name)))
+        for action in ("run", "sample"):
+            with pytest.raises(FaceDetError, match=message):
+                tool(action, tmp_path)
+    assert not touched.exists()
+
+
+def test_the_template_of_a_search_can_be_anywhere_if_it_is_named_each_time(
+    tmp_path: Path, tool: Callable[..., int]
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(f"_base_ = {str(TEMPLATE)!r}\n")
+    draw_one = ("sample", tmp_path / "s", "--gflops", 0.3, "--number", 1, "--planes", 8, 256, "--template")
+    train = ("run", tmp_path / "s", "--command", "true {config}")
+    assert tool(*draw_one, own) == 0
+    with pytest.raises(FaceDetError, match=r"the template of this search is own\.py, not .*scrfd_0\.5g\.py"):
+        tool(*draw_one, TEMPLATE)
+    with pytest.raises(FaceDetError, match=r"own\.py: no such file; give the template"):
+        tool(*train)
+    assert tool(*train, "--template", own) == 1  # `true` leaves no metrics
+    assert "_base_ = '../../own.py'" in (tmp_path / "s" / "configs" / "backbone_0001.py").read_text()
+    assert tool(*train, "--template", own) == 0  # nothing is waiting
+    assert tool(*train, "--template", own, "--retry") == 1

@@ -1,13 +1,12 @@
-"""Multiply-adds of many architectures at once, counted as :mod:`facedet_mm.plugin.apis.complexity` counts one."""
+"""Multiply-adds of many architectures at once, counted as MMEngine counts those of one model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from mmengine.config import Config
 from numpy.typing import NDArray
 
 from facedet_mm.errors import ModelError
@@ -16,20 +15,30 @@ Ints = NDArray[np.int64]
 STAGES = ("c2", "c3", "c4", "c5")
 BACKBONE = ("stem", *STAGES)
 PARTS = (*BACKBONE, "neck", "head")
+SETTINGS = {
+    **{f"{stage} blocks": "blocks" for stage in STAGES},
+    **{f"{stage} planes": "planes" for stage in STAGES},
+    "neck channels": "neck",
+    "head convolutions": "head_convs",
+    "head channels": "head",
+}
+"""Name of each setting of an architecture → the field of :class:`Settings` that holds it."""
+SHARES = (*(f"{part} of backbone" for part in BACKBONE), "backbone of all", "neck of all", "head of all")
+"""Names of an architecture's shares of the operations."""
 _BATCH_NORM, _GROUP_NORM = 2, 5
-"""Operations an element, as mmengine's counter has them."""
+"""Operations per element, as MMEngine counts them."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is searched of N architectures.
+    """The settings of N architectures that the search varies.
 
     Attributes:
-        blocks: (N, 4) int64, blocks of the backbone's stages.
-        planes: (N, 4) int64, their planes, before a bottleneck's expansion.
+        blocks: (N, 4) int64, number of blocks of each backbone stage.
+        planes: (N, 4) int64, planes of each stage before a bottleneck's expansion.
         neck: (N,) int64, channels of the neck.
-        head_convs: (N,) int64, convolutions in the head's tower.
-        head: (N,) int64, their channels.
+        head_convs: (N,) int64, number of convolutions in the head's tower.
+        head: (N,) int64, channels of these convolutions.
     """
 
     blocks: Ints
@@ -42,20 +51,38 @@ class Settings:
         return len(self.neck)
 
     def __getitem__(self, index: Any) -> Settings:
-        """Those of an index array, mask or slice."""
+        """Returns the architectures that an index array, mask or slice selects."""
         return Settings(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @classmethod
+    def from_config(cls, config: Any) -> Settings:
+        """Returns the settings of an MMEngine config, N = 1."""
+        backbone, neck, head = config.model.backbone, config.model.neck, config.model.bbox_head
+        values = backbone.stage_blocks, backbone.stage_planes, neck.out_channels, head.stacked_convs, head.feat_channels
+        return cls(*(np.array([value], np.int64) for value in values))
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Mapping[str, int]]) -> Settings:
+        """Returns N architectures from the values of :data:`SETTINGS` of each."""
+        table = np.array([[row[name] for name in SETTINGS] for row in rows], np.int64)
+        return cls(table[:, :4], table[:, 4:8], *table[:, 8:].T)
+
+    def rows(self) -> list[dict[str, int]]:
+        """Returns the values of :data:`SETTINGS` of each architecture."""
+        table = np.column_stack([getattr(self, field.name) for field in fields(self)])
+        return [dict(zip(SETTINGS, row, strict=True)) for row in table.tolist()]
 
 
 @dataclass(frozen=True)
 class Design:
-    """What the architectures of a search have in common.
+    """The properties that all architectures of a search share.
 
     Attributes:
         block: ``BasicBlock`` or ``Bottleneck`` of ``ResNetV1e``, or ``MobileNetV1``.
-        stem: planes of ``MobileNetV1``'s stem; a ``ResNetV1e``'s stem is as wide as its first stage.
-        depthwise: whether the head's tower is depthwise-separable.
-        groups: of the group norm in the tower; 0 is batch norm.
-        outputs: channels of the head's predictions a cell.
+        stem: Planes of ``MobileNetV1``'s stem; the stem of a ``ResNetV1e`` is as wide as its first stage.
+        depthwise: Whether the head's tower is depthwise-separable.
+        groups: Groups of the group norm in the tower; 0 means batch norm.
+        outputs: Channels of the head's predictions per cell.
     """
 
     block: str
@@ -65,11 +92,11 @@ class Design:
     outputs: int
 
     @classmethod
-    def of(cls, config: Config) -> Design:
-        """That of a config.
+    def from_config(cls, config: Any) -> Design:
+        """Returns the design of an MMEngine config.
 
         Raises:
-            ModelError: its parts are not those of SCRFD.
+            ModelError: The parts of its model are not those of SCRFD.
         """
         model = config.model
         backbone, head = model.get("backbone", {}), model.get("bbox_head", {})
@@ -89,34 +116,28 @@ class Design:
         )
 
 
-def settings_of(config: Config) -> Settings:
-    """The settings of one config, N = 1."""
-    backbone, neck, head = config.model.backbone, config.model.neck, config.model.bbox_head
-    values = backbone.stage_blocks, backbone.stage_planes, neck.out_channels, head.stacked_convs, head.feat_channels
-    return Settings(*(np.array([value], np.int64) for value in values))
-
-
 def model_options(design: Design, settings: Settings, index: int) -> dict[str, Any]:
-    """What makes the model of the ``index``-th architecture out of the design's config."""
-    one = {field.name: getattr(settings, field.name)[index].tolist() for field in fields(Settings)}
+    """Returns the changes to the design's ``model`` that make it the architecture at ``index``."""
+    values = {field.name: getattr(settings, field.name)[index].tolist() for field in fields(Settings)}
     expansion = 4 if design.block == "Bottleneck" else 1
-    backbone = dict(stage_blocks=one["blocks"], stage_planes=one["planes"])
+    backbone = dict(stage_blocks=values["blocks"], stage_planes=values["planes"])
     if design.block != "MobileNetV1":
-        backbone["base_channels"] = one["planes"][0]
+        backbone["base_channels"] = values["planes"][0]
     return dict(
         backbone=backbone,
-        neck=dict(in_channels=[expansion * planes for planes in one["planes"]], out_channels=one["neck"]),
-        bbox_head=dict(in_channels=one["neck"], feat_channels=one["head"], stacked_convs=one["head_convs"]),
+        neck=dict(in_channels=[expansion * planes for planes in values["planes"]], out_channels=values["neck"]),
+        bbox_head=dict(in_channels=values["neck"], feat_channels=values["head"], stacked_convs=values["head_convs"]),
     )
 
 
 def operations(design: Design, settings: Settings, width: int = 640, height: int = 480) -> dict[str, Ints]:
-    """Multiply-adds of every part.
+    """Returns the multiply-adds of each part.
 
     Args:
-        design: of all architectures.
-        settings: of N architectures.
-        width, height: of the input in pixels, multiples of 32.
+        design: Properties of all architectures.
+        settings: Settings of N architectures.
+        width: Width of the input in pixels, a multiple of 32.
+        height: Height of the input in pixels, a multiple of 32.
 
     Returns:
         One of :data:`PARTS` → (N,) int64.
@@ -132,8 +153,24 @@ def operations(design: Design, settings: Settings, width: int = 640, height: int
 
 
 def total(costs: Mapping[str, Ints]) -> Ints:
-    """(N,) operations of all parts together."""
-    return np.sum([costs[part] for part in PARTS], axis=0)
+    """Returns the (N,) int64 operations of all parts together."""
+    summed: Ints = np.sum([costs[part] for part in PARTS], axis=0)
+    return summed
+
+
+def shares(design: Design, settings: Settings) -> dict[str, NDArray[np.float64]]:
+    """Returns the shares of the operations.
+
+    Returns:
+        One of :data:`SHARES` → (N,) float64.
+    """
+    costs = operations(design, settings)
+    backbone, everything = np.sum([costs[part] for part in BACKBONE], axis=0), total(costs)
+    return {
+        **{f"{part} of backbone": costs[part] / backbone for part in BACKBONE},
+        "backbone of all": backbone / everything,
+        **{f"{part} of all": costs[part] / everything for part in ("neck", "head")},
+    }
 
 
 def _conv(inputs: Any, outputs: Any, kernel: int, area: int, norm: int = _BATCH_NORM) -> Any:
@@ -179,7 +216,7 @@ def _mobilenet(design: Design, settings: Settings, areas: Mapping[int, int]) -> 
 
 
 def _neck(inputs: Ints, channels: Ints, areas: Mapping[int, int]) -> Ints:
-    """PAFPN: lateral convolutions, top-down path with nearest upsampling, bottom-up path; no norm."""
+    """Returns the operations of PAFPN: lateral convolutions, top-down path (nearest upsampling), bottom-up path."""
     fine, coarse = areas[8] + areas[16] + areas[32], areas[16] + areas[32]
     lateral = sum(_conv(inputs[:, i], channels, 1, areas[8 << i], norm=0) for i in range(3))
     paths = _conv(channels, channels, 3, fine, norm=0) + 2 * _conv(channels, channels, 3, coarse, norm=0)

@@ -1,4 +1,4 @@
-"""Where the best architectures lie, and how sure that is."""
+"""Bootstrap estimates of the settings of the best architectures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A median and a confidence interval."""
+    """A median and a confidence interval.
+
+    Attributes:
+        median: Median of the bootstrap distribution.
+        low: Lower end of the confidence interval.
+        high: Upper end of the confidence interval.
+    """
 
     median: float
     low: float
@@ -28,14 +34,14 @@ def bootstrap(
     repeats: int = 10_000,
     seed: int = 0,
 ) -> Floats:
-    """The empirical bootstrap distribution of a statistic.
+    """Returns the empirical bootstrap distribution of a statistic.
 
     Args:
         values: (N, …) observations.
-        statistic: (R, M, …) samples of M observations → (R,) values.
+        statistic: Function from (R, M, …) samples of M observations to (R,) values.
         fraction: M / N; samples are drawn with replacement.
-        repeats: R.
-        seed: of the random numbers.
+        repeats: Number R of samples.
+        seed: Seed of the random numbers.
 
     Returns:
         (R,) values of the statistic.
@@ -48,24 +54,25 @@ def bootstrap(
 def best_interval(
     settings: Floats, scores: Floats, fraction: float = 0.25, confidence: float = 0.95, **options: Any
 ) -> Estimate:
-    """Where a setting of the best architecture lies.
+    """Estimates a setting of the best architecture.
 
-    A quarter of the pairs (setting, score) is drawn with replacement again and again; each time the setting with
-    the best score is kept (RegNet, arXiv 2003.13678, section 3; SCRFD, arXiv 2105.04714, section 4).
+    Each bootstrap sample draws a quarter of the pairs (setting, score) with replacement and keeps the setting with the
+    best score (RegNet, arXiv 2003.13678, section 3; SCRFD, arXiv 2105.04714, section 4).
 
     Args:
         settings: (N,) values of one setting.
         scores: (N,) average precisions.
-        fraction: of the pairs that a sample holds.
-        confidence: of the interval.
-        **options: of :func:`bootstrap`.
+        fraction: Size of a sample as a fraction of N.
+        confidence: Confidence level of the interval.
+        **options: Further arguments of :func:`bootstrap`.
     """
 
-    def of_the_best(samples: Floats) -> Floats:
+    def best_setting(samples: Floats) -> Floats:
         best = samples[..., 1].argmax(axis=1)
-        return samples[np.arange(len(samples)), best, 0]
+        settings: Floats = samples[np.arange(len(samples)), best, 0]
+        return settings
 
-    values = bootstrap(np.stack([settings, scores], axis=1), of_the_best, fraction, **options)
-    # an interval ends at values that were observed
+    values = bootstrap(np.stack([settings, scores], axis=1), best_setting, fraction, **options)
+    # inverted_cdf: the ends of the interval are values that were observed
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf")
     return Estimate(float(np.median(values)), float(low), float(high))

@@ -1,4 +1,4 @@
-"""Drawing architectures of one budget at random."""
+"""Random draws of architectures of one compute budget."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.distributions import IntDistribution
 
 from facedet_mm.errors import ModelError
-from facedet_mm.plugin.search.cost import BACKBONE, Design, Settings, operations, total
+from facedet_mm.search.cost import SETTINGS, Design, Settings, operations, shares, total
 
 Interval = tuple[float, float]
 TOLERANCE = 0.02
@@ -20,17 +21,17 @@ _BATCHES = 400
 
 @dataclass(frozen=True)
 class Space:
-    """Settings to draw from, all uniformly; each pair is the least and the greatest value.
+    """Ranges that settings are drawn from uniformly; each is a pair of the smallest and the largest value.
 
-    Stages are as wide as the one before or wider. Widths are multiples of 8, and of what the design's group norm
-    needs. Blocks and planes: SCRFD's search space (arXiv 2105.04714, section 4, after RegNet).
+    A stage is at least as wide as the one before. Widths are multiples of 8 and of the groups of the design's group
+    norm. The defaults of blocks and planes are SCRFD's search space (arXiv 2105.04714, section 4, after RegNet).
 
     Attributes:
-        blocks: of each stage.
-        planes: of each stage.
-        neck: channels of the neck.
-        head_convs: convolutions in the head's tower.
-        head: their channels.
+        blocks: Number of blocks of each stage.
+        planes: Planes of each stage.
+        neck: Channels of the neck.
+        head_convs: Number of convolutions in the head's tower.
+        head: Channels of these convolutions.
     """
 
     blocks: tuple[int, int] = (1, 24)
@@ -40,16 +41,13 @@ class Space:
     head: tuple[int, int] = (8, 256)
 
     def around(self, settings: Settings) -> Space:
-        """The same with neck and head of one architecture: what the first step of the search draws from."""
-        one = {name: int(getattr(settings, name)[0]) for name in ("neck", "head_convs", "head")}
-        return replace(self, **{name: (value, value) for name, value in one.items()})
+        """Returns this space with neck and head fixed to those of the one architecture given, as in the first step."""
+        values = {name: int(getattr(settings, name)[0]) for name in ("neck", "head_convs", "head")}
+        return replace(self, **{name: (value, value) for name, value in values.items()})
 
-
-def backbone_shares(design: Design, settings: Settings) -> dict[str, NDArray[np.float64]]:
-    """Stage → (N,) its share of the backbone's operations, ``stem`` included."""
-    costs = operations(design, settings)
-    backbone = np.sum([costs[part] for part in BACKBONE], axis=0)
-    return {part: costs[part] / backbone for part in BACKBONE}
+    def ranges(self) -> dict[str, IntDistribution]:
+        """Returns the range of each of :data:`~facedet_mm.search.cost.SETTINGS` as Optuna's distribution."""
+        return {name: IntDistribution(*getattr(self, field)) for name, field in SETTINGS.items()}
 
 
 def sample(
@@ -58,21 +56,21 @@ def sample(
     budget: float,
     number: int,
     seed: int = 0,
-    shares: Mapping[str, Interval] | None = None,
+    limits: Mapping[str, Interval] | None = None,
 ) -> Settings:
-    """Draws different architectures whose operations at 640×480 are the budget's within 2 %.
+    """Draws different architectures whose operations at 640×480 are within 2 % of the budget.
 
     Args:
-        design: what they have in common.
-        space: what to draw from.
-        budget: operations for one image of 640×480, a multiply-add counted as one.
-        number: of architectures.
-        seed: of the random numbers.
-        shares: stage → least and greatest share of the backbone's operations: what the second step of the search
-            keeps of the first.
+        design: Properties of all architectures.
+        space: Ranges to draw from.
+        budget: Multiply-adds for one image of 640×480.
+        number: Number of architectures.
+        seed: Seed of the random numbers.
+        limits: Share name → its smallest and largest value; the second step of the search keeps the backbone's shares
+            that the first one found.
 
     Raises:
-        ModelError: the space has too few such architectures.
+        ModelError: The space has too few such architectures.
     """
     rng = np.random.default_rng(seed)
     limit = budget * (1 + TOLERANCE)
@@ -83,9 +81,9 @@ def sample(
         drawn = _draw(rng, design, space, bounds)
         cost = total(operations(design, drawn))
         drawn = drawn[np.abs(cost - budget) <= TOLERANCE * budget]
-        if shares:
-            have = backbone_shares(design, drawn)
-            drawn = drawn[np.all([(have[s] >= low) & (have[s] <= high) for s, (low, high) in shares.items()], axis=0)]
+        if limits:
+            have = shares(design, drawn)
+            drawn = drawn[np.all([(have[s] >= low) & (have[s] <= high) for s, (low, high) in limits.items()], axis=0)]
         for i in range(len(drawn)):
             found.setdefault(_key(drawn, i), drawn[i : i + 1])
             if len(found) == number:
@@ -114,48 +112,51 @@ def _draw(rng: np.random.Generator, design: Design, space: Space, bounds: Mappin
 
 
 def _step(design: Design, name: str) -> int:
-    """What a width of neck or head is a multiple of; a depthwise tower normalizes the neck's channels too."""
+    """Returns the step between widths of neck or head; a depthwise tower normalizes the neck's channels, too."""
     normalized = name == "head" or design.depthwise
     return math.lcm(8, design.groups) if design.groups and normalized else 8
 
 
 def _aligned(design: Design, space: Space) -> Space:
-    """``space`` with widths that are multiples of their steps."""
+    """Returns ``space`` with ranges that begin and end at multiples of their steps."""
     for name, (low, high) in _ranges(space):
         if not 1 <= low <= high:
-            raise ModelError(f"{name} must be the least and the greatest value, from 1 on, not {low} and {high}")
+            raise ModelError(f"{name} must be the smallest and the largest value, at least 1, not {low} and {high}")
     changes = {}
     for name, step in (("planes", 8), ("neck", _step(design, "neck")), ("head", _step(design, "head"))):
         low, high = getattr(space, name)
         changes[name] = (-(-low // step) * step, high // step * step)
         if changes[name][0] > changes[name][1]:
-            raise ModelError(f"{name} {low} to {high} holds no multiple of {step}, which the design's norm needs")
+            raise ModelError(f"{name} {low} to {high} contains no multiple of {step}, which the design's norm needs")
     return replace(space, **changes)
 
 
 def _tightened(design: Design, space: Space, limit: float) -> dict[str, list[int]]:
-    """Greatest value of each setting that fits the budget when all others are the least: nothing else is lost."""
-    least = Settings(
+    """Returns the largest values of each setting that fit the limit when all other settings are as small as possible.
+
+    Larger values fit no architecture, so nothing is lost.
+    """
+    smallest = Settings(
         *(np.array([[low] * 4 if name in ("blocks", "planes") else low]) for name, (low, _) in _ranges(space))
     )
-    cheapest = int(total(operations(design, least))[0])
+    cheapest = int(total(operations(design, smallest))[0])
     if cheapest > limit:
         raise ModelError(
             f"the smallest architecture of the space has {cheapest / 1e9:.3g} GFLOPs, more than the budget: "
-            "take a smaller design or a larger budget"
+            "use a smaller design or a larger budget"
         )
-    return {name: _greatest(design, least, name, bounds, limit) for name, bounds in _ranges(space)}
+    return {name: _largest(design, smallest, name, bounds, limit) for name, bounds in _ranges(space)}
 
 
 def _ranges(space: Space) -> list[tuple[str, tuple[int, int]]]:
     return [(field.name, getattr(space, field.name)) for field in fields(Space)]
 
 
-def _greatest(design: Design, least: Settings, name: str, bounds: tuple[int, int], limit: float) -> list[int]:
+def _largest(design: Design, smallest: Settings, name: str, bounds: tuple[int, int], limit: float) -> list[int]:
     values = np.arange(bounds[0], bounds[1] + 1)
-    many = least[np.zeros(len(values), int)]
+    many = smallest[np.zeros(len(values), int)]
     columns = range(4) if name in ("blocks", "planes") else [None]
-    greatest = []
+    largest = []
     for column in columns:
         changed = getattr(many, name).copy()
         if name == "planes":
@@ -163,8 +164,8 @@ def _greatest(design: Design, least: Settings, name: str, bounds: tuple[int, int
         else:
             changed[... if column is None else (slice(None), column)] = values
         fits = total(operations(design, replace(many, **{name: changed}))) <= limit
-        greatest.append(int(values[fits].max()))
-    return greatest
+        largest.append(int(values[fits].max()))
+    return largest
 
 
 def _key(settings: Settings, index: int) -> tuple[int, ...]:

@@ -1,0 +1,90 @@
+"""``Architecture``: one architecture of a search, which is kept as an Optuna trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna import Trial
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from facedet_mm.search.cost import SETTINGS, SHARES
+
+STEPS = ("backbone", "all")
+METRIC = "wider_face/hard"
+"""The metric that the search maximizes."""
+RECORDED = ("shares", "operations", "parameters")
+"""Attributes of a trial that stay the same when the architecture is trained again."""
+_STATES = {
+    TrialState.WAITING: "waiting",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "done",
+    TrialState.FAIL: "failed",
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture and the state of its training.
+
+    Attributes:
+        number: Number within its step, from 1.
+        step: Step of the search, one of :data:`STEPS`.
+        settings: Setting name → value, for each of :data:`~facedet_mm.search.cost.SETTINGS`.
+        shares: Share name → fraction of the operations, for each of :data:`~facedet_mm.search.cost.SHARES`.
+        operations: Multiply-adds for one image of 640×480.
+        parameters: Number of parameters of the model.
+        state: ``waiting``, ``running``, ``done`` or ``failed``.
+        metrics: Results of the evaluation, or ``None`` before it.
+        error: Reason of the failure, or ``None``.
+        trial: Number of its latest Optuna trial.
+    """
+
+    number: int
+    step: str
+    settings: dict[str, int]
+    shares: dict[str, float]
+    operations: int
+    parameters: int
+    state: str
+    metrics: dict[str, float] | None
+    error: str | None
+    trial: int
+
+    @classmethod
+    def from_trial(cls, step: str, trial: FrozenTrial) -> Architecture:
+        """Returns the architecture of an Optuna trial.
+
+        Raises:
+            LookupError, TypeError, ValueError, AttributeError: The trial was not written by a search.
+        """
+        attributes: dict[str, Any] = trial.user_attrs
+        done, failed = trial.state == TrialState.COMPLETE, trial.state == TrialState.FAIL
+        return cls(
+            number=architecture_number(trial),
+            step=step,
+            settings={name: int(trial.params[name]) for name in SETTINGS},
+            shares={name: float(attributes["shares"][name]) for name in SHARES},
+            operations=int(attributes["operations"]),
+            parameters=int(attributes["parameters"]),
+            state=_STATES[trial.state],
+            metrics={str(name): float(value) for name, value in attributes["metrics"].items()} if done else None,
+            error=str(attributes.get("error")) if failed else None,
+            trial=trial.number,
+        )
+
+
+def architecture_number(trial: FrozenTrial | Trial) -> int:
+    """Returns the number of a trial's architecture, which all its trials share."""
+    return int(trial.user_attrs.get("number", trial.number + 1))
+
+
+def waiting_trial(
+    settings: Mapping[str, int], ranges: Mapping[str, BaseDistribution], attributes: Mapping[str, Any]
+) -> FrozenTrial:
+    """Returns a trial that waits for a worker."""
+    return create_trial(
+        state=TrialState.WAITING, params=dict(settings), distributions=dict(ranges), user_attrs=dict(attributes)
+    )
