@@ -245,3 +245,30 @@ class Still:
 
     def detect_batch(self, images: list) -> list[Faces]:
         return [self.detect(image) for image in images]
+
+
+def test_a_face_without_a_track_follows_the_flow() -> None:
+    propagator, image = Propagator(ByteTracker(), flow=True), texture(3)
+    propagator.start(image, Faces([[100, 60, 160, 120]], [0.6], None, [-1]))
+    moved = propagator.step(np.roll(image, 4, axis=1))
+    assert moved.track_ids.tolist() == [-1]
+    np.testing.assert_allclose(moved.boxes, [[104, 60, 164, 120]], atol=0.5)
+
+
+def test_the_flow_does_not_trust_points_that_do_not_come_back() -> None:
+    small = [small_gray(cv2.resize(texture(seed), (1280, 720))) for seed in (3, 4)]
+    boxes = np.array([[400, 200, 560, 400]], np.float32)
+    after, trusted = follow_boxes(*small, boxes, 1280)
+    assert trusted.tolist() == [False]
+    np.testing.assert_array_equal(after, boxes)
+
+
+def test_the_flow_lets_a_face_grow_by_a_tenth_at_most() -> None:
+    before = cv2.resize(texture(3), (1280, 720), interpolation=cv2.INTER_CUBIC)
+    growth, center = 1.25, np.array([640.0, 360.0])
+    shift = center * (1 - growth)
+    after = cv2.warpAffine(before, np.array([[growth, 0, shift[0]], [0, growth, shift[1]]]), (1280, 720))
+    box = np.array([[580, 300, 700, 420]], np.float32)
+    moved, trusted = follow_boxes(small_gray(before), small_gray(after), box, 1280)
+    assert trusted.tolist() == [True]
+    np.testing.assert_allclose(moved[:, 2:] - moved[:, :2], [[132, 132]], atol=1e-3)

@@ -221,6 +221,13 @@ class TestDamage:
             assert not is_truncated(path)
             assert len(list(VideoReader(path, "v").frames())) == size
 
+    def test_the_64_bit_sizes_of_large_mp4_files_count(self, tmp_path: Path) -> None:
+        path, head = tmp_path / "v.mp4", (16).to_bytes(4, "big") + b"ftypisom" + bytes(4)
+        mdat = (1).to_bytes(4, "big") + b"mdat" + (116).to_bytes(8, "big") + bytes(100)
+        for missing, truncated in ((0, False), (1, True)):
+            path.write_bytes((head + mdat)[: len(head + mdat) - missing])
+            assert is_truncated(path) == truncated
+
     def test_an_mp4_without_its_index_is_called_cut(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "v.mp4", noise(20))
         path.write_bytes(path.read_bytes()[:-900])
