@@ -50,6 +50,11 @@ def test_wider_faces_become_corners_with_attributes(write):
     assert first.size is None
 
 
+def test_a_line_of_zeros_after_faces_is_not_skipped(write):
+    with pytest.raises(AnnotationError, match=r"line 4: expected the name of an image"):
+        read_annotations(write("a/x.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n0 0 0 0 0 0 0 0 0 0\na/y.jpg\n0\n"))
+
+
 def test_invalid_faces_and_faces_without_area_are_ignored(write):
     first, _, last = read_annotations(write(WIDER))
     assert first.ignore.tolist() == [False, True]

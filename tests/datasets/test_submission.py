@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,10 @@ def test_an_image_that_comes_twice_in_arrays_is_an_error() -> None:
 )
 def test_the_key_of_an_image_is_event_and_name_without_suffix(path: str, key: str) -> None:
     assert image_key(path) == key
+
+
+def test_the_key_of_an_image_has_no_suffix_whatever_its_format() -> None:
+    suffixes = ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp"
+    for suffix in re.findall(r"\S+", suffixes):
+        assert image_key(f"a/b{suffix}") == image_key(f"a/b{suffix.upper()}") == "a/b"
+    assert image_key("a/b.v2") == "a/b.v2"

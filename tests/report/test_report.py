@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -256,6 +257,20 @@ def test_an_attribute_file_that_does_not_fit_is_refused(
         read_annotated_faces(sample.ground_truth, sample.annotation)
 
 
+@pytest.mark.parametrize(("shift", "fits"), [(2, True), (-2, True), (3, False), (-3, False)])
+def test_a_box_of_an_attribute_file_may_be_two_pixels_off_and_not_more(
+    sample: SimpleNamespace, shift: int, fits: bool
+) -> None:
+    first = re.search(r"\n(\d+) (\d+ \d+ \d+( \d+){6}\n)", sample.annotation.read_text())
+    moved = f"\n{int(first[1]) + shift} {first[2]}"
+    sample.annotation.write_text(sample.annotation.read_text().replace(first[0], moved, 1))
+    if fits:
+        assert read_annotated_faces(sample.ground_truth, sample.annotation).attributes
+    else:
+        with pytest.raises(AnnotationError, match=r"the faces of .* are not those of the ground truth"):
+            read_annotated_faces(sample.ground_truth, sample.annotation)
+
+
 def test_curves_of_a_real_log_have_its_shape(root: Path, tmp_path: Path) -> None:
     log = root / "docs/runs/scrfd_0.5g_subset.jsonl"
     assert main(["report", str(log), "--out", str(tmp_path / "r.html")]) == 0
@@ -358,6 +373,36 @@ def test_a_crop_shows_the_missed_face_under_its_box(sample: SimpleNamespace) -> 
     assert len(labels) > 1
 
 
+def test_around_a_miss_only_detections_that_count_are_drawn(sample: SimpleNamespace) -> None:
+    drawn: dict[float, list[float]] = {}
+    for score_thr in (0.1, 0.9):
+        page = report(sample, "--crops", "200", "--score-thr", str(score_thr))
+        titles = [e.text for e in page.inside(page.section("Worst misses"), "title")]
+        drawn[score_thr] = [float(t.rpartition(" ")[2]) for t in titles if t.startswith(("detection", "false alarm"))]
+        assert all(score >= score_thr for score in drawn[score_thr])
+    assert min(drawn[0.1]) < 0.9
+    assert drawn[0.9]
+
+
+def test_a_curve_starts_with_the_first_detection(sample: SimpleNamespace) -> None:
+    lower = {
+        name: (boxes, np.where(np.arange(len(scores)) == 0, scores, scores / 2))
+        for name, (boxes, scores) in sample.detections.items()
+    }
+    page = report(sample, runs=(write_submission(sample.tmp / "lower", lower),))
+    for setting in SETTINGS:
+        (drawn,) = lines_of(page, setting)
+        grid = np.concatenate([points(e.attrs["d"]) for e in page.inside(page.chart(setting), "path", style="--line")])
+        assert drawn[0, 1] < grid[:, 1].max()
+        assert len(drawn) <= 1000
+
+
+def test_heights_are_grouped_by_the_edges_of_the_evaluation(sample: SimpleNamespace) -> None:
+    page = report(sample)
+    rows = page.rows(page.chart("height in pixels"))
+    assert [row[0] for row in rows[1:]] == ["0–10", "10–30", "30–50", "50–100", "100–300", "≥ 300"]
+
+
 def test_missing_and_damaged_images_leave_a_note_and_the_text(sample: SimpleNamespace) -> None:
     before = report(sample)
     keys = [s.attrs["aria-label"].rpartition(" in ")[2] for s in before.all("svg", **{"class": "image"})]
@@ -425,6 +470,30 @@ def test_a_miss_tells_who_finds_the_face(sample: SimpleNamespace) -> None:
     assert sorted(match[1] for match in own if match) == sorted(score for score in below if score != "not")
 
 
+def test_a_long_log_is_drawn_with_fewer_points_and_the_page_says_so(tmp_path: Path) -> None:
+    for name, count in (("long", 2000), ("short", 999)):
+        rows = [{"loss": 1 - step / 5000, "step": step, "epoch": 1 + step // 100} for step in range(1, count + 1)]
+        write_log(tmp_path / name / "1", rows)
+        assert main(["report", str(tmp_path / name), "--out", str(tmp_path / f"{name}.html")]) == 0
+    long, short = (Page((tmp_path / f"{name}.html").read_text()) for name in ("long", "short"))
+    assert len(lines_of(long, "loss")[0]) == 500
+    assert len(lines_of(short, "loss")[0]) == 999
+    assert [any("means of neighboring rows" in e.text for e in page.all("p")) for page in (long, short)] == [
+        True,
+        False,
+    ]
+
+
+def test_a_folder_whose_name_is_not_text_gets_a_page(tmp_path: Path) -> None:
+    name = os.fsdecode(b"run\xff")
+    try:
+        write_log(tmp_path / name / "1", training_rows(1))
+    except OSError:
+        pytest.skip("this file system refuses such names")
+    assert main(["report", str(tmp_path / name), "--out", str(tmp_path / "r.html")]) == 0
+    assert Page((tmp_path / "r.html").read_text(encoding="utf-8")).all("h1")[0].text == "Report: run?"
+
+
 def test_times_of_training_and_of_the_benchmark_are_shown(tmp_path: Path) -> None:
     write_log(tmp_path / "run" / "1", training_rows(2))
     rows = [{"size": "640", "batch": 1, "threads": None, "median_ms": 12.5, "p95_ms": 14.0, "faces": 29}]
@@ -481,7 +550,7 @@ def test_a_missing_package_is_named_before_any_work(
     sample: SimpleNamespace, monkeypatch: Any, capsys: Any, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    assert main(["report", str(sample.predictions), "--out", str(sample.tmp / "r.html")]) == 1
+    assert main(["report", "no such run", "--out", str(sample.tmp / "r.html")]) == 1
     error = capsys.readouterr().err
     assert "the report needs jinja2 and matplotlib: pip install 'facedet-mm[plot]'" in error
     assert package in error
