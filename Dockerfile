@@ -3,10 +3,10 @@
 #   docker build -t facedet-mm .
 #   docker run --rm --user "$(id -u)" -v "$PWD:/work" facedet-mm detect photo.jpg --out annotated
 #
-# Fetched models are kept in /cache: add -v facedet-cache:/cache to keep them between runs.
+# Downloaded models are in /cache: add -v facedet-cache:/cache to keep them between runs.
 FROM python:3.12-slim-bookworm
 
-# What OpenCV links; Debian keeps only the newest versions, so none are pinned
+# Libraries that OpenCV links to; Debian keeps only the newest versions, so none are pinned
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgl1 libglib2.0-0 \

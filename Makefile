@@ -1,4 +1,5 @@
-# make demo: find faces in a photograph.  make test: the whole test suite.  Both set up .venv first.
+# make demo: find faces in a photograph and a clip.  make lint: ruff and mypy.  make test: lint and all tests.
+# make setup: only set up .venv, which the others do first.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
@@ -38,9 +39,9 @@ $(VENV)/.train: $(VENV)/.core | compiler
 	@$(PIP) "$(TORCH)" "setuptools<81" wheel ninja psutil
 	@$(PIP) --no-build-isolation "$(MMCV)"
 	@$(PIP) --editable ".[train,dev,mmdeploy]"
-	@# its pins are of 2023 and would take onnx years back, and its mmengine would replace the maintained one
+	@# its pins from 2023 would install an old onnx, and its mmengine would replace the maintained one
 	@$(PIP) --no-deps mmdeploy==1.3.1
-	@# mmdet brings the OpenCV build without windows, whose files hide those of the one with windows
+	@# mmdet installs the OpenCV build without windows, whose files hide those of the build with windows
 	@$(BIN)/python -m pip uninstall --quiet --yes opencv-python-headless 2>/dev/null
 	@$(PIP) --force-reinstall --no-deps "$$($(BIN)/python -m pip freeze | grep '^opencv-python==')"
 	@touch $@

@@ -126,7 +126,7 @@ def _least(score_thr: float, factors: int, logits: bool) -> float:
 
 def _yunet_corners(raw: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns two corners relative to the cell, (K, 2, 2), from the center and the logarithm of width and height."""
-    half = np.exp(np.minimum(raw[:, 1:], _LOG_HUGE))
+    half: NDArray[np.float32] = np.exp(np.minimum(raw[:, 1:], _LOG_HUGE))
     half /= 2
     corners: NDArray[np.float32] = raw[:, :1] + half * _SIGNS
     return corners

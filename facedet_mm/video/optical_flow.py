@@ -45,7 +45,7 @@ def follow_boxes(
         The (N, 4) boxes in the second frame, and for each whether it can be trusted, (N,) bool.
     """
     to_small = after.shape[1] / width
-    centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / np.float32(2), boxes[:, 2:] - boxes[:, :2]
     points = (centers[:, None] + _GRID * sizes[:, None]).reshape(-1, 1, 2) * np.float32(to_small)
     ahead, found = _lucas_kanade(before, after, points)
     back, returned = _lucas_kanade(after, before, ahead)

@@ -214,6 +214,7 @@ class TestFile:
         assert len(offsets) > 50
         assert all(offset.dtype == np.int8 and not offset.any() for offset in offsets)
 
+    @pytest.mark.slow
     def test_ap_of_the_official_model_stays(self, data: Path, average_precision, tmp_path: Path) -> None:
         model = data / "weights/scrfd_500m_bnkps.onnx"
         images = sorted((data / "wider/WIDER_train/images").glob("*/*.jpg"))[::9]

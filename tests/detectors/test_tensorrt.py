@@ -555,6 +555,7 @@ class TestTheRealApi:
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.startswith("nothing is missing")
 
+    @pytest.mark.gpu
     def test_finds_the_faces_of_onnx_runtime_on_a_real_gpu(self, solvay: np.ndarray, tmp_path: Path) -> None:
         code = "from facedet_mm.detectors.tensorrt.cuda import find_gpu; find_gpu(0)"
         env = {**os.environ, "FACEDET_HOME": str(tmp_path)}

@@ -602,6 +602,7 @@ def test_settings_out_of_range_are_named(make, message):
 # long and large
 
 
+@pytest.mark.slow
 def test_after_a_hundred_thousand_frames_the_tracker_holds_no_more_than_after_a_thousand():
     tracker = ByteTracker()
     sizes = {}

@@ -179,6 +179,7 @@ class TestLandmarks:
             model.bbox_head.loss_by_feat(*outputs, [faces], [{}])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -261,6 +261,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, image):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_tool_converts_and_prints_the_differences(root, data, tmp_path):
     weights = data / "weights"
     tool = [sys.executable, root / "tools" / "convert_insightface.py"]

@@ -567,6 +567,7 @@ def test_without_mmdeploy_the_tool_says_how_to_install_it(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_tool_deploys_and_tells_the_differences(checkpoint, tmp_path):
     tool = [sys.executable, ROOT / "tools" / "deploy.py", config("onnxruntime_static-640"), KPS]
     arguments = [checkpoint, SOLVAY, "--work-dir", tmp_path / "out"]

@@ -109,6 +109,7 @@ def assert_equal_weights(a, b):
         assert torch.equal(a[name], b[name]), name
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_ends_with_the_weights_of_one_that_was_not(root, run, tmp_path):
     train(root, run, tmp_path / "whole", config="workers0.py")
     killed = train(root, run, tmp_path / "killed", wait=False)
@@ -215,6 +216,7 @@ def step(model, images, samples):
     return {name: loss.item() for name, loss in losses.items()}
 
 
+@pytest.mark.slow
 def test_two_processes_compute_the_losses_and_weights_of_one_with_the_joint_batch(tmp_path):
     model = normed_model()
     images, samples = joint_samples()
