@@ -297,9 +297,10 @@ class TestVideos:
         with pytest.raises(VideoError, match="no display, or OpenCV is the headless build"):
             WindowSink("x")
 
-    def test_q_and_closing_the_window_close_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("key", [ord("q"), 27], ids=["q", "Esc"])
+    def test_keys_and_closing_the_window_close_it(self, monkeypatch: pytest.MonkeyPatch, key: int) -> None:
         monkeypatch.setenv("DISPLAY", ":0")
-        keys, visible = iter([-1, ord("q"), -1]), iter([1.0, 1.0, 0.0])
+        keys, visible = iter([-1, key, -1]), iter([1.0, 1.0, 0.0])
         for name in ("namedWindow", "imshow", "destroyWindow"):
             monkeypatch.setattr(cv2, name, lambda *_: None)
         monkeypatch.setattr(cv2, "waitKey", lambda _: next(keys))
@@ -420,7 +421,7 @@ def test_rates_that_cannot_be_are_refused(fps: float) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows can't wait for a pipe")
 def test_closing_ends_the_reading_of_a_pipe_on_which_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
-    os.write(write, gray(5).tobytes())
+    os.write(write, gray(5).tobytes() + b"a part of the second frame")
     with os.fdopen(read, "rb") as pipe, os.fdopen(write, "wb"):
         monkeypatch.setattr(sys, "stdin", type("Pipe", (), {"buffer": pipe}))
         source = open_source("-", size=(64, 48))
