@@ -73,6 +73,14 @@ class TestCounting:
         names = ("backbone.stem", *(f"backbone.stages.{i}" for i in range(4)), "neck", "bbox_head")
         counted = operations(Design.from_config(config), Settings.from_config(config))
         assert [int(counted[part][0]) for part in PARTS] == [modules[name] for name in names]
+        have = shares(Design.from_config(config), Settings.from_config(config))
+        everything, backbone = modules[""], modules["backbone"]
+        assert have["neck of all"] == pytest.approx(modules["neck"] / everything)
+        assert have["head of all"] == pytest.approx(modules["bbox_head"] / everything)
+        assert have["backbone of all"] == pytest.approx(backbone / everything)
+        assert [have[f"{part} of backbone"][0] for part in PARTS[:5]] == pytest.approx(
+            [modules[name] / backbone for name in names[:5]]
+        )
 
     def test_refuses_a_design_that_it_does_not_know(self) -> None:
         config = template()
