@@ -90,6 +90,18 @@ class TestEqualizing:
         other.input[1] = first.input[1]
         assert name not in ConvolutionGraph(model).equalizable()
 
+    def test_lowers_the_error_of_every_output(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(quantization, "correct_biases", lambda *_: None)
+        quantize_onnx(YUNET, tmp_path / "with.onnx", [SOLVAY], input_size=320)
+        monkeypatch.setattr(ConvolutionGraph, "equalize", lambda *_: None)
+        quantize_onnx(YUNET, tmp_path / "without.onnx", [SOLVAY], input_size=320)
+        blob = next(iter(CalibrationInputs(OnnxDetector(YUNET, input_size=320), [SOLVAY])))
+        names = [output.name for output in onnx.load(YUNET).graph.output]
+        exact = run(onnx.load(YUNET), names, blob)
+        found = {file: run(onnx.load(tmp_path / file), names, blob) for file in ("with.onnx", "without.onnx")}
+        errors = {file: [np.abs(found[file][n] - exact[n]).mean() for n in names] for file in found}
+        assert (np.array(errors["with.onnx"]) < errors["without.onnx"]).all()
+
 
 class TestRanges:
     """Two images, of which one has a larger range; all expected values are measured here, on the float model."""
@@ -270,6 +282,31 @@ def test_the_command_reports_size_time_and_ap(
     lines = capsys.readouterr().out.splitlines()
     change = report["int8"]["ap"]["hard"] - report["float"]["ap"]["hard"]
     assert lines[-1].split()[-1] == f"{change:+.2f}"
+
+
+@pytest.mark.parametrize(("flags", "count"), [(["--recursive", "--samples", "3"], 3), (["--samples", "9"], 4)])
+def test_every_option_of_the_command_reaches_the_quantization(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], count: int
+) -> None:
+    (tmp_path / "nested").mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg", "nested/e.jpg"):
+        (tmp_path / name).write_bytes(SOLVAY.read_bytes())
+    calls = []
+
+    def record(*values: object, **options: object) -> None:
+        calls.append((values, options))
+        raise FaceDetError("recorded")
+
+    monkeypatch.setattr("facedet_mm.cli.quantize.quantize_onnx", record)
+    command = ["quantize", str(YUNET), "-o", str(tmp_path / "int8.onnx"), "--calibration", str(tmp_path), *flags]
+    assert main([*command, "--size", "160", "--ranges", "extremes", "--symmetric"]) == 1
+    ((model, out, images), options) = calls[0]
+    assert (model, out) == (YUNET, tmp_path / "int8.onnx")
+    assert options == {"input_size": 160, "symmetric": True, "ranges": "extremes"}
+    names = [Path(image).name for image in images]
+    assert len(names) == count
+    assert names[0] == "a.jpg"
+    assert names[-1] == ("e.jpg" if "--recursive" in flags else "d.jpg")
 
 
 class TestReport:

@@ -17,8 +17,8 @@ from torch import nn
 
 from facedet_mm.errors import ModelError
 from facedet_mm.plugin.apis.build import build_model
+from facedet_mm.plugin.apis.instances import faces_from_instances
 from facedet_mm.plugin.deploy.mmdeploy_calibration import write_calibration
-from facedet_mm.plugin.deploy.mmdeploy_compare import to_faces
 from facedet_mm.plugin.deploy.mmdeploy_graph import build_task, device_type
 from facedet_mm.structures import Faces
 
@@ -68,7 +68,7 @@ def predict(model: nn.Module, deploy_cfg: Config, model_cfg: Config, image: str 
             max_per_img=settings.keep_top_k,
         )
     with torch.inference_mode():
-        return to_faces(model.test_step(data)[0].pred_instances)
+        return faces_from_instances(model.test_step(data)[0].pred_instances)
 
 
 def write_sdk_files(

@@ -17,7 +17,7 @@ from facedet_mm.io.images import read_image, write_image
 from facedet_mm.plugin.apis.build import build_model, load_config
 from facedet_mm.plugin.apis.checkpoint import load_weights
 from facedet_mm.plugin.deploy.mmdeploy_backend import build_backend, load_backend, predict, write_sdk_files
-from facedet_mm.plugin.deploy.mmdeploy_compare import compare_faces
+from facedet_mm.plugin.deploy.mmdeploy_compare import compare_backend
 from facedet_mm.plugin.deploy.mmdeploy_graph import export_graph, fit_configs
 from facedet_mm.plugin.deploy.mmdeploy_validation import check_configs, check_device
 from facedet_mm.structures import Faces
@@ -91,7 +91,7 @@ def deploy(
             backend_files = build_backend(graph, deploy_cfg, model_cfg, calibration_config, device)
             backend = load_backend(backend_files, deploy_cfg, model_cfg, device)
             faces = {path: (expected[path], predict(backend, deploy_cfg, model_cfg, path)) for path in arrays}
-            differences = compare_faces(deploy_cfg, faces)
+            differences = compare_backend(deploy_cfg, faces)
             for path, found in faces.items():
                 for name, one in zip(("pytorch", get_backend(deploy_cfg).value), found, strict=True):
                     write_image(

@@ -5,7 +5,6 @@ A deploy config names this module in ``codebase_config.module``; mmdeploy import
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from facedet_mm.plugin.models.coders import anchor_points, decode_faces, flatten_levels
 from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS, SCRFDHead
 
 REWRITTEN = "facedet_mm.plugin.models.scrfd_head.SCRFDHead.predict_by_feat"
@@ -49,11 +49,19 @@ def scrfd_head__predict_by_feat(
     """
     del cfg, rescale, with_nms
     deploy_cfg = FUNCTION_REWRITER.get_context().cfg
-    centers, strides = _anchor_points(self, cls_scores, is_dynamic_shape(deploy_cfg))
-    scores = _flatten(cls_scores, self.cls_out_channels).sigmoid()
-    distances = _flatten(bbox_preds, 4) * strides
-    boxes = self.bbox_coder.decode(
-        centers.expand(scores.shape[0], -1, 2), distances, max_shape=batch_img_metas[0]["img_shape"]
+    sizes = [m.shape[-2:] for m in cls_scores]
+    if not is_dynamic_shape(deploy_cfg):  # then the anchors become constants of the graph
+        sizes = [tuple(int(side) for side in size) for size in sizes]
+    anchors = self.prior_generator.grid_priors(sizes, dtype=cls_scores[0].dtype, device=cls_scores[0].device)
+    points, strides = (values[None] for values in anchor_points(anchors, self.prior_generator.strides))
+    scores = flatten_levels(cls_scores, self.cls_out_channels).sigmoid()
+    boxes, landmarks = decode_faces(
+        self.bbox_coder,
+        points.expand(scores.shape[0], -1, 2),
+        strides,
+        flatten_levels(bbox_preds, 4),
+        flatten_levels(landmark_preds, 2 * NUM_LANDMARKS) if self.with_landmarks else None,
+        max_shape=batch_img_metas[0]["img_shape"],
     )
     sides = boxes[..., 2:] - boxes[..., :2]
     scores = scores * (torch.minimum(sides[..., :1], sides[..., 1:]) > 0)  # some lie completely outside
@@ -68,28 +76,7 @@ def scrfd_head__predict_by_feat(
         keep_top_k=settings.keep_top_k,
         output_index=True,
     )
-    if not self.with_landmarks:
-        return dets, labels
-    points = centers.repeat(1, 1, NUM_LANDMARKS) + _flatten(landmark_preds, 2 * NUM_LANDMARKS) * strides
-    return dets, labels, _landmarks_of(points, kept, dets)
-
-
-def _flatten(maps: Sequence[Tensor], channels: int) -> Tensor:
-    """Maps (B, A·channels, H, W) of all levels → (B, N, channels), in the order (level, y, x, anchor)."""
-    # shape, not len: the size of the batch stays open in the graph
-    return torch.cat([m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, channels) for m in maps], dim=1)
-
-
-def _anchor_points(head: SCRFDHead, maps: Sequence[Tensor], dynamic: bool) -> tuple[Tensor, Tensor]:
-    """Anchor centers (1, N, 2) in pixels and strides (1, N, 1); constants of the graph if the shape is fixed."""
-    sizes = [m.shape[-2:] if dynamic else tuple(int(side) for side in m.shape[-2:]) for m in maps]
-    levels = head.prior_generator.grid_priors(sizes, dtype=maps[0].dtype, device=maps[0].device)
-    centers = [(anchors[:, :2] + anchors[:, 2:]) / 2 for anchors in levels]
-    strides = [
-        torch.full_like(points[:, :1], stride[0])
-        for points, stride in zip(centers, head.prior_generator.strides, strict=True)
-    ]
-    return torch.cat(centers)[None], torch.cat(strides)[None]
+    return (dets, labels) if landmarks is None else (dets, labels, _landmarks_of(landmarks, kept, dets))
 
 
 def _landmarks_of(points: Tensor, kept: Tensor, dets: Tensor) -> Tensor:

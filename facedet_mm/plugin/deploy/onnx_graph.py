@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from facedet_mm.errors import ModelError
 from facedet_mm.plugin.deploy.onnx_spec import GraphSpec, strides_of
+from facedet_mm.plugin.models.coders import decode_points, flatten_levels
 from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS, SCRFDHead
 
 
@@ -77,30 +78,32 @@ class DecodedFaces(nn.Module):
         self.num_anchors = model.bbox_head.num_base_priors
         fixed = {"height", "width"}.isdisjoint(spec.dynamic)
         width, height = spec.input_size
-        maps = [torch.zeros(1, 1, height // s, width // s) for s in self.strides]
+        maps = [torch.zeros(1, 1, height // stride, width // stride) for stride in self.strides]
         self.register_buffer("points", self._points(maps) if fixed else None)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Returns boxes (N, A, 4) unclipped, scores (N, A) and, if any, landmarks (N, A, 5, 2) of (N, 3, H, W)."""
-        scores, boxes, landmarks = self.model(x, mode="tensor")
+        scores, distances, offsets = self.model(x, mode="tensor")
         points = self._points(scores) if self.points is None else self.points
-        found = [self._rows(boxes, (-1, -1, 1, 1)) + points.repeat(1, 2), self._rows(scores, None).squeeze(2).sigmoid()]
+        boxes = decode_points(points, self._in_pixels(distances, (-1, -1, 1, 1)))
+        found = [boxes, flatten_levels(scores, 1).squeeze(2).sigmoid()]
         if self.model.bbox_head.with_landmarks:
-            offsets = self._rows(landmarks, (1,) * (2 * NUM_LANDMARKS)) + points.repeat(1, NUM_LANDMARKS)
-            found.append(offsets.unflatten(2, (NUM_LANDMARKS, 2)))
+            landmarks = decode_points(points, self._in_pixels(offsets, (1,) * (2 * NUM_LANDMARKS)))
+            found.append(landmarks.unflatten(2, (NUM_LANDMARKS, 2)))
         return found
 
-    def _rows(self, maps: Sequence[Tensor], signs: tuple[int, ...] | None) -> Tensor:
+    def _in_pixels(self, maps: Sequence[Tensor], signs: tuple[int, ...]) -> Tensor:
         """Returns maps of all levels as (N, A, values), each value times its sign and the stride."""
-        rows = []
-        for level, stride in zip(maps, self.strides, strict=True):
-            if signs is not None:  # on the map, so that a runtime can fold it into the convolution
-                level = level * level.new_tensor(signs * self.num_anchors).mul(stride)[:, None, None]
-            rows.append(level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, len(signs or (1,))))
-        return torch.cat(rows, 1)
+        # multiplied on the map, so that a runtime can fold it into the convolution
+        scaled = [
+            level * level.new_tensor(signs * self.num_anchors).mul(stride)[:, None, None]
+            for level, stride in zip(maps, self.strides, strict=True)
+        ]
+        return flatten_levels(scaled, len(signs))
 
     def _points(self, maps: Sequence[Tensor]) -> Tensor:
         """Returns the anchor centers of all levels, (A, 2) x y in pixels."""
+        # traced into dynamic graphs, where the head's anchor generator would take more nodes and 2 % more time
         points = []
         for level, stride in zip(maps, self.strides, strict=True):
             y, x = (torch.arange(side, dtype=level.dtype) * stride for side in level.shape[-2:])

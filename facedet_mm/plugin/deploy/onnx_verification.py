@@ -14,7 +14,7 @@ from torch import nn
 
 from facedet_mm.detectors.preprocess import Normalization, fit, make_blob, make_pixels, padding_of
 from facedet_mm.errors import ModelError
-from facedet_mm.plugin.deploy.onnx_comparison import Arrays, output_differences, tolerance
+from facedet_mm.plugin.deploy.onnx_differences import Arrays, output_differences, tolerance
 from facedet_mm.plugin.deploy.onnx_spec import INPUT, GraphSpec
 
 SIZES = ((320, 320), (640, 480), (1280, 1280))

@@ -39,7 +39,7 @@ from facedet_mm.plugin.apis.checkpoint import load_weights
 from facedet_mm.plugin.apis.convert import convert
 from facedet_mm.plugin.deploy import mmdeploy_calibration, mmdeploy_export, mmdeploy_validation
 from facedet_mm.plugin.deploy.mmdeploy_calibration import write_calibration
-from facedet_mm.plugin.deploy.mmdeploy_compare import compare_faces
+from facedet_mm.plugin.deploy.mmdeploy_compare import compare_backend
 from facedet_mm.plugin.deploy.mmdeploy_export import deploy
 from facedet_mm.plugin.deploy.mmdeploy_rewriters import REWRITTEN
 from facedet_mm.plugin.deploy.mmdeploy_validation import check_configs, check_device
@@ -455,19 +455,19 @@ def test_a_difference_from_pytorch_is_an_error_in_fp32_and_a_figure_below():
     moved = Faces([[10, 12, 50, 60], [100, 10, 150, 80]], [0.9, 0.8])
     fp32, fp16 = load_config(config("tensorrt_static-640")), load_config(config("tensorrt-fp16_static-640"))
     with pytest.raises(ModelError, match=r"photo\.jpg: boxes .* differ by up to 2"):
-        compare_faces(fp32, {Path("photo.jpg"): (faces, moved)})
-    assert compare_faces(fp16, {Path("photo.jpg"): (faces, moved)}) == {"scores": 0.0, "boxes": 2.0}
+        compare_backend(fp32, {Path("photo.jpg"): (faces, moved)})
+    assert compare_backend(fp16, {Path("photo.jpg"): (faces, moved)}) == {"scores": 0.0, "boxes": 2.0}
     for pair in ((faces, faces[:1]), (faces[:1], faces), (faces, faces[:0])):
         with pytest.raises(ModelError, match="differ"):
-            compare_faces(fp32, {Path("photo.jpg"): pair})
-    assert compare_faces(fp32, {Path("photo.jpg"): (faces[:0], faces[:0])}) == {}
+            compare_backend(fp32, {Path("photo.jpg"): pair})
+    assert compare_backend(fp32, {Path("photo.jpg"): (faces[:0], faces[:0])}) == {}
 
 
 def test_nothing_is_left_of_a_deployment_that_fails(checkpoint, tmp_path, monkeypatch):
     def different(*_):
         raise ModelError("boxes differ")
 
-    monkeypatch.setattr(mmdeploy_export, "compare_faces", different)
+    monkeypatch.setattr(mmdeploy_export, "compare_backend", different)
     with pytest.raises(ModelError, match="boxes differ"):
         deploy(config("onnxruntime_static-640"), KPS, checkpoint, [SOLVAY], tmp_path / "out")
     assert not list(tmp_path.iterdir())

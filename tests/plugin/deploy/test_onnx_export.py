@@ -19,11 +19,13 @@ from facedet_mm.detectors import build_detector  # noqa: E402
 from facedet_mm.detectors.preprocess import Normalization, fit, make_blob  # noqa: E402
 from facedet_mm.errors import FaceDetError, ModelError  # noqa: E402
 from facedet_mm.io.images import read_image  # noqa: E402
+from facedet_mm.plugin.apis.build import build_model  # noqa: E402
 from facedet_mm.plugin.apis.convert import convert  # noqa: E402
 from facedet_mm.plugin.deploy import onnx_export, onnx_graph  # noqa: E402
 from facedet_mm.plugin.deploy.onnx_export import export_onnx  # noqa: E402
 from facedet_mm.plugin.deploy.onnx_spec import GraphSpec  # noqa: E402
-from facedet_mm.zoo import asset_path  # noqa: E402
+from facedet_mm.plugin.deploy.onnx_verification import verify_export  # noqa: E402
+from facedet_mm.zoo import asset_path, config_path  # noqa: E402
 
 STRIDES = (8, 16, 32)
 FREE = ("batch", "height", "width")
@@ -58,9 +60,10 @@ def exported(checkpoint, tmp_path_factory):
         spec = GraphSpec(**options)
         if spec not in made:
             made[spec] = folder / f"{len(made)}.onnx"
-            export_onnx("scrfd_0.5g_kps", checkpoint, made[spec], spec)
+            export.results[spec] = export_onnx("scrfd_0.5g_kps", checkpoint, made[spec], spec)
         return made[spec]
 
+    export.results = {}
     return export
 
 
@@ -308,6 +311,38 @@ def test_swapped_channels_are_noticed_on_a_gray_image(checkpoint, tmp_path, monk
     )
     with pytest.raises(ModelError, match="differs from PyTorch"):
         export_onnx("scrfd_0.5g_kps", checkpoint, tmp_path / "model.onnx", GraphSpec(size=320, baked=True))
+
+
+def test_every_dynamic_axis_is_compared_at_several_sizes(exported):
+    sizes, batches = [(1, (320, 320)), (1, (640, 480)), (1, (1280, 1280))], [(2, (320, 320)), (8, (320, 320))]
+    for spec, cases in (
+        (dict(kind="decoded"), [*sizes, *batches]),
+        (dict(kind="raw"), sizes),
+        (dict(kind="raw", size=(640, 480)), [(1, (640, 480))]),
+    ):
+        exported(**spec)
+        assert list(exported.results[GraphSpec(**spec)].verification.cases) == cases
+
+
+def test_an_output_of_another_shape_than_declared_is_noticed(exported, solvay):
+    model = build_model(config_path("scrfd_0.5g_kps")).eval()
+    with pytest.raises(ModelError, match=r"declares score_8 as .* and returns \(3200, 1\) on 1 x 320x320"):
+        verify_export(exported(kind="raw"), model, GraphSpec("raw", FREE), [solvay])
+
+
+def test_every_option_of_the_command_reaches_the_export(monkeypatch):
+    calls = []
+
+    def record(*values):
+        calls.append(values)
+        raise FaceDetError("recorded")
+
+    monkeypatch.setattr(onnx_export, "export_onnx", record)
+    command = ["export", "scrfd_0.5g_kps", "a.pth", "-o", "model.onnx", "--end2end", "--dynamic", "batch"]
+    command += ["--static", "640x480", "--bake-preprocessing", "--score-thr", "0.3", "--iou-thr", "0.6"]
+    assert cli.main([*command, "--max-faces", "7", "--license", "MIT", "--images", "a.jpg", "b.jpg"]) == 1
+    spec = GraphSpec("end2end", ["batch"], (640, 480), baked=True, score_thr=0.3, iou_thr=0.6, max_faces=7)
+    assert calls == [("scrfd_0.5g_kps", "a.pth", Path("model.onnx"), spec, [Path("a.jpg"), Path("b.jpg")], "MIT")]
 
 
 def test_weights_that_give_no_numbers_are_not_exported(checkpoint, tmp_path):

@@ -10,7 +10,10 @@ from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from torch import nn
 
+from facedet_mm.evaluation.agreement import compare_faces
+from facedet_mm.plugin.apis.instances import faces_from_instances
 from facedet_mm.plugin.deploy.onnx_spec import GraphSpec, strides_of
+from facedet_mm.structures import Faces
 
 TOLERANCES = {"score": 1e-4, "raw": 5e-4, "pixel": 0.01}
 """Largest differences allowed: of scores, of raw boxes and landmarks in units of the stride, and in pixels."""
@@ -66,11 +69,11 @@ def _compare_decoded(
     expected = _predict(model, maps, size, dict(score_thr=-1, min_bbox_size=-1), with_nms=False)
     limits = np.array(size * 2, np.float32)
     found = {
-        "boxes": np.stack([e.bboxes for e in expected]),
-        "scores": np.stack([e.scores for e in expected]),
+        "boxes": np.stack([e.bboxes.numpy() for e in expected]),
+        "scores": np.stack([e.scores.numpy() for e in expected]),
     }
     if "landmarks" in outputs:
-        found["landmarks"] = np.stack([e.keypoints for e in expected])
+        found["landmarks"] = np.stack([e.keypoints.numpy() for e in expected])
     ours = {**outputs, "boxes": np.clip(outputs["boxes"], 0, limits)}
     return {name: _largest(values, ours[name]) for name, values in found.items()}
 
@@ -81,31 +84,27 @@ def _compare_final(
     cfg = dict(score_thr=spec.score_thr, nms=dict(type="nms", iou_threshold=spec.iou_thr), max_per_img=spec.max_faces)
     found = dict.fromkeys(outputs, 0.0)
     found["num_faces"] = _largest((outputs["scores"] > 0).sum(1), outputs["num_faces"])
-    for i, faces in enumerate(_predict(model, maps, size, cfg, with_nms=True)):
-        count = int(outputs["num_faces"][i])
-        ours = [outputs[name][i, :count] for name in outputs if name != "num_faces"]
-        theirs = [faces.bboxes, faces.scores, *([faces.keypoints] if "landmarks" in outputs else [])]
-        for a, b in ((ours, theirs), (theirs, ours)):
-            sure = a[1] > spec.score_thr + TOLERANCES["score"]
-            if sure.any() and not len(b[1]):
-                return dict.fromkeys(outputs, np.inf)
-            nearest = [int(np.abs(b[0] - box).max(1).argmin()) for box in a[0][sure]]
-            for name, x, y in zip(outputs, a, b, strict=False):
-                found[name] = float(np.maximum(found[name], _largest(x[sure], y[nearest])))
+    for i, instances in enumerate(_predict(model, maps, size, cfg, with_nms=True)):
+        rows = {name: outputs[name][i, : int(outputs["num_faces"][i])] for name in outputs if name != "num_faces"}
+        ours = Faces(rows["boxes"], rows["scores"], rows.get("landmarks"))
+        agreement = compare_faces(ours, faces_from_instances(instances), spec.score_thr + TOLERANCES["score"])
+        if agreement.unmatched:
+            return dict.fromkeys(outputs, np.inf)
+        for name in rows:
+            found[name] = max(found[name], getattr(agreement, name))
     return found
 
 
 def _predict(
     model: nn.Module, maps: Any, size: tuple[int, int], cfg: dict[str, Any], with_nms: bool
 ) -> list[InstanceData]:
-    """Returns the predictions of the model's own head for its outputs, as NumPy arrays."""
+    """Returns the predictions of the model's own head for its outputs."""
     head = model.bbox_head
     settings = head.test_cfg.copy()
     settings.update(cfg)
     meta = dict(img_shape=size[::-1], scale_factor=(1.0, 1.0))
     with torch.inference_mode():
-        results = head.predict_by_feat(*maps, batch_img_metas=[meta] * len(maps[0][0]), cfg=settings, with_nms=with_nms)
-    return [result.numpy() for result in results]
+        return head.predict_by_feat(*maps, batch_img_metas=[meta] * len(maps[0][0]), cfg=settings, with_nms=with_nms)
 
 
 def _largest(a: NDArray[Any], b: NDArray[Any]) -> float:
