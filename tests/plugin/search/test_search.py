@@ -287,6 +287,7 @@ class TestTraining:
         assert final_metrics(search.path.parent / "backbone_0001", 3) is not None
         assert final_metrics(search.path.parent / "backbone_0001", 4) is None
 
+    @pytest.mark.slow
     def test_that_is_interrupted_goes_on_where_it_was(self, search: SearchStore) -> None:
         folder = search.path.parent
         command = [sys.executable, TOOL, "run", folder, "--epochs", "3", "--command", self.launch(search).command]
@@ -331,6 +332,7 @@ def test_the_report_lists_the_best_first_and_writes_json(store: SearchStore, tmp
     assert set(report["backbone"]["best"]["c2 of backbone"]) == {"median", "low", "high"}
 
 
+@pytest.mark.slow
 def test_the_tool_names_what_a_new_search_lacks(tmp_path: Path) -> None:
     for words, message in ((["sample"], "needs --template and --gflops"), (["report"], "'sample' starts a search")):
         done = subprocess.run(
