@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from facedet_mm.version import __version__
 
 _EXPORTS = {
     "Faces": "facedet_mm.structures",
@@ -15,7 +15,7 @@ _EXPORTS = {
     "FaceDetError": "facedet_mm.errors",
 }
 
-__all__ = ["ByteTracker", "Detector", "FaceDetError", "Faces", "VideoFaceDetector", "build_detector"]
+__all__ = ["ByteTracker", "Detector", "FaceDetError", "Faces", "VideoFaceDetector", "__version__", "build_detector"]
 
 if TYPE_CHECKING:
     from facedet_mm.detectors import Detector, build_detector

@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 ROOMS = (
-    *("errors", "system", "structures", "zoo", "datasets", "io", "evaluation", "imaging", "tracking", "detectors"),
+    *(
+        "errors",
+        "version",
+        "system",
+        "structures",
+        "zoo",
+        "datasets",
+        "io",
+        "evaluation",
+        "imaging",
+        "tracking",
+        "detectors",
+    ),
     *("video", "deploy", "benchmark", "doctor", "report", "search", "plugin", "cli"),
 )
 """The rooms from the ground up: each may import those before it. CONTRIBUTING.md shows the same order."""

@@ -13,8 +13,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from facedet_mm import __version__
 from facedet_mm.errors import FaceDetError, MissingDependencyError
+from facedet_mm.version import __version__
 
 COMMANDS = {
     "detect": "find faces in images",

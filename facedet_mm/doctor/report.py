@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from facedet_mm import __version__
 from facedet_mm.doctor.conflicts import find_conflicts
 from facedet_mm.doctor.devices import check_devices
 from facedet_mm.doctor.features import FeatureCheck, check_feature
@@ -19,6 +18,7 @@ from facedet_mm.doctor.smoke_tests import run_smoke_tests
 from facedet_mm.errors import FaceDetError
 from facedet_mm.system.dependencies import FEATURES
 from facedet_mm.system.machine import cores, cpu_features, cpu_name, nvidia_gpus
+from facedet_mm.version import __version__
 from facedet_mm.zoo import cache_dir
 
 

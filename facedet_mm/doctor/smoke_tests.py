@@ -70,7 +70,7 @@ def check(name: str) -> str:
 
 
 def _find_faces(device: str) -> str:
-    from facedet_mm import build_detector
+    from facedet_mm.detectors import build_detector
     from facedet_mm.zoo import asset_path
 
     detector = build_detector(device=device, score_thr=0.6)

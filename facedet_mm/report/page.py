@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facedet_mm import __version__
 from facedet_mm.system.dependencies import missing_dependency
+from facedet_mm.version import __version__
 
 if TYPE_CHECKING:
     from facedet_mm.report.results import Report

@@ -16,9 +16,9 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from facedet_mm import __version__
 from facedet_mm.errors import ModelError
 from facedet_mm.system.files import atomic_path
+from facedet_mm.version import __version__
 
 RETRIES = 3
 """Number of new tries after a failure that may pass; pooch waits 1, 2 and 3 s before them."""

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from facedet_mm import __version__
 from facedet_mm.errors import ModelError
 from facedet_mm.plugin.apis.build import build_model
 from facedet_mm.plugin.apis.checkpoint import load_weights, save_checkpoint
 from facedet_mm.plugin.apis.official_onnx import read_official_onnx
 from facedet_mm.plugin.apis.official_pth import read_official_pth
 from facedet_mm.plugin.apis.onnx_comparison import compare_with_onnx, make_input
+from facedet_mm.version import __version__
 from facedet_mm.zoo import config_path
 
 TOLERANCE = 1e-4

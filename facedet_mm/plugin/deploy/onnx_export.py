@@ -16,7 +16,6 @@ import onnx
 import torch
 from torch import nn
 
-from facedet_mm import __version__
 from facedet_mm.detectors.preprocess import check_input_size
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.io.images import read_image
@@ -26,6 +25,7 @@ from facedet_mm.plugin.deploy.onnx_graph import build_graph, check_model, exampl
 from facedet_mm.plugin.deploy.onnx_spec import INPUT, GraphSpec, strides_of
 from facedet_mm.plugin.deploy.onnx_verification import Verification, normalization_of, verify_export
 from facedet_mm.system.files import atomic_path
+from facedet_mm.version import __version__
 from facedet_mm.zoo import MODELS, asset_path, config_path
 
 OPSET = 17
