@@ -118,9 +118,9 @@ def check_input_size(size: Any, divisor: int = 32) -> InputSize:
         isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(s, (int, np.integer)) for s in sides)
     ):
         raise FaceDetError(f"input_size must be an int, (width, height), 'auto' or 'original', not {size!r}")
-    if any(side <= 0 for side in sides):
+    if divisor == 1 and any(side <= 0 for side in sides):
         raise FaceDetError(f"input_size must be positive, not {size}")
-    if any(side % divisor for side in sides):
+    if any(side <= 0 or side % divisor for side in sides):
         nearest = " x ".join(str(max(1, round(side / divisor)) * divisor) for side in sides)
         raise FaceDetError(f"input_size {size} must be a multiple of {divisor}; nearest is {nearest}")
     return int(size) if isinstance(size, (int, np.integer)) else (int(sides[0]), int(sides[1]))

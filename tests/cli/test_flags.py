@@ -321,6 +321,11 @@ def test_every_option_changes_what_its_command_does(command: str, flag: str, obs
     assert after != before, f"facedet {command} {flag} changes nothing"
 
 
+@pytest.mark.parametrize("context", ["--crops {out}/crops", "--out {out}/images --anonymize fill"])
+def test_the_margin_acts_on_crops_and_on_hidden_faces(context: str, observe: Any) -> None:
+    assert observe("detect", context) != observe("detect", f"{context} --margin 0.7")
+
+
 @pytest.mark.parametrize("flag", ["--precision", "--max-faces", "--tiles", "--threads", "--device", "--weights"])
 @pytest.mark.parametrize("command", ["detect", "video", "bench", "robustness"])
 def test_the_detector_gets_what_the_command_line_says(command: str, flag: str, observe: Any) -> None:

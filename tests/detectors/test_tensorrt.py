@@ -479,8 +479,9 @@ class TestBuildDetector:
         for name in ("cuda", "cuda.bindings", "cuda.bindings.runtime"):
             monkeypatch.setitem(sys.modules, name, None)
         forget()
-        with pytest.raises(MissingDependencyError, match=r"pip install 'facedet-mm\[tensorrt\]' \(.*cuda"):
+        with pytest.raises(MissingDependencyError, match=r"pip install 'facedet-mm\[tensorrt\]' \(.*cuda") as error:
             build_detector(device="tensorrt")
+        assert "ONNX Runtime" not in str(error.value)
 
 
 @pytest.mark.usefixtures("world")

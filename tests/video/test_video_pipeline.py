@@ -17,6 +17,7 @@ import pytest
 
 from facedet_mm import Faces, VideoFaceDetector, build_detector
 from facedet_mm.cli import main
+from facedet_mm.detectors import DetectorOptions
 from facedet_mm.errors import FaceDetError, VideoError
 from facedet_mm.video import pipeline
 from facedet_mm.video.face_stream import FaceStream, StreamOptions
@@ -347,6 +348,16 @@ def test_a_path_alone_and_a_name_alone_make_the_detector(data: Path) -> None:
         assert len(faces) == 4
     with pytest.raises(FaceDetError, match="facedet models fetch"):
         VideoFaceDetector(model_name="scrfd_34g")
+
+
+def test_all_options_of_the_detector_reach_it_and_the_input_size_is_auto_by_default(monkeypatch) -> None:
+    monkeypatch.setattr(pipeline, "open_detector", lambda options: options)
+    assert VideoFaceDetector().detector == DetectorOptions(score_thr=0.1, input_size="auto")
+    wanted = dict(iou_thr=0.3, input_size=320, max_faces=5, tiles=(640, 640), threads=2, precision="int8")
+    video = VideoFaceDetector("w.onnx", "scrfd_1g", "tensorrt", False, score_thr=0.6, **wanted)
+    assert video.detector == DetectorOptions("scrfd_1g", "w.onnx", "tensorrt", score_thr=0.6, **wanted)
+    with pytest.raises(TypeError, match="speed"):
+        VideoFaceDetector(speed=2)
 
 
 def test_every_frame_of_a_file_is_seen_once() -> None:
