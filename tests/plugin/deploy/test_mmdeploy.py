@@ -38,9 +38,11 @@ from facedet_mm.plugin.apis.build import build_model, load_config
 from facedet_mm.plugin.apis.checkpoint import load_weights
 from facedet_mm.plugin.apis.convert import convert
 from facedet_mm.plugin.deploy import mmdeploy_calibration, mmdeploy_export, mmdeploy_validation
+from facedet_mm.plugin.deploy.mmdeploy_backend import write_sdk_files
 from facedet_mm.plugin.deploy.mmdeploy_calibration import write_calibration
 from facedet_mm.plugin.deploy.mmdeploy_compare import compare_backend
 from facedet_mm.plugin.deploy.mmdeploy_export import deploy
+from facedet_mm.plugin.deploy.mmdeploy_graph import fit_configs
 from facedet_mm.plugin.deploy.mmdeploy_rewriters import REWRITTEN
 from facedet_mm.plugin.deploy.mmdeploy_validation import check_configs, check_device
 from facedet_mm.plugin.models.scrfd_head import SCRFDHead
@@ -430,6 +432,32 @@ def batched_nms(boxes, scores, values):
     dets[: len(chosen), :4], dets[: len(chosen), 4] = boxes[chosen], scores[chosen]
     labels[: len(chosen)], index[: len(chosen)] = 0, chosen
     return dets, labels, index
+
+
+def test_the_sdk_gets_the_threshold_of_the_deploy_config(checkpoint, tmp_path):
+    deploy_cfg, model_cfg = load_config(config("onnxruntime_dynamic")), load_config(KPS)
+    deploy_cfg.codebase_config.post_processing.score_threshold = 0.3
+    fit_configs(deploy_cfg, model_cfg)
+    write_sdk_files(deploy_cfg, model_cfg, checkpoint, tmp_path)
+    tasks = json.loads((tmp_path / "pipeline.json").read_text())["pipeline"]["tasks"]
+    assert tasks[2]["params"]["score_thr"] == 0.3
+
+
+def test_int8_is_calibrated_with_images_from_the_whole_training_set(data, model, tmp_path, monkeypatch):
+    loaders = []
+    monkeypatch.setattr(mmdeploy_calibration, "CALIBRATION_IMAGES", 3)
+    monkeypatch.setattr(mmdeploy_calibration, "create_calib_input_data", lambda *v, **_: loaders.append(v[2]))
+    annotations = data / "wider" / "subset" / "wider_face_train_bbx_gt.txt"
+    cfg = load_config(KPS)
+    cfg.train_dataloader.dataset.ann_file = str(annotations)
+    cfg.test_dataloader.dataset.data_root = str(data / "wider")
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    write_calibration(model, cfg, tmp_path / "calib.h5")
+    names = [line for line in annotations.read_text().splitlines() if line.endswith(".jpg")]
+    dataset = loaders[0].dataset
+    found = [dataset.get_data_info(i)["img_path"] for i in range(len(dataset))]
+    expected = [names[0], names[len(names) // 3], names[2 * len(names) // 3]]
+    assert [path.endswith(name) for path, name in zip(found, expected, strict=True)] == [True] * 3
 
 
 def test_int8_is_calibrated_with_the_networks_inputs_for_training_images(data, model, tmp_path, monkeypatch):
