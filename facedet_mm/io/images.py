@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
+import stat
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.errors import ImageError
+from facedet_mm.errors import FaceDetError, ImageError
+from facedet_mm.io.decoding import Pages, open_pages
+from facedet_mm.io.headers import HEADER_SIZE, image_kind
 from facedet_mm.system.files import write_bytes
 
 IMAGE_SUFFIXES = frozenset(
@@ -22,25 +26,29 @@ IMAGE_SUFFIXES = frozenset(
 )  # fmt: skip
 """Lower-case suffixes of the files that count as images."""
 
-_FORMATS = {
-    b"\xff\xd8": "JPEG",
-    b"\x89PNG": "PNG",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"RIFF": "WebP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-}
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
-"""A JPEG marker other than a restart; ``FF 00`` is a stuffed byte of coded data, repeated ``FF`` are fill bytes."""
-_END_OF_IMAGE = b"\xd9"
-_WITHOUT_LENGTH = (b"\xd8", b"\x01")
+DEFAULT_MAX_PIXELS = 200_000_000
+"""Largest number of pixels of an image: the largest camera sensors of phones have 199.8 million."""
+_BYTES_PER_PIXEL = 8
+_SPARE_BYTES = 1 << 26
+_CHUNK = 1 << 20
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Reads an image and rotates it by its EXIF orientation, which OpenCV reads from JPEG, PNG and TIFF files.
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    max_pixels: int | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> NDArray[np.uint8]:
+    """Reads an image and rotates it by its EXIF orientation or, in AVIF files, its rotation and mirror properties.
 
-    Gray, palette, alpha and 16-bit images become 8-bit BGR; alpha is dropped.
+    Gray, palette, alpha and 16-bit images become 8-bit BGR; alpha is dropped. Floating-point images must have values
+    from 0 to 1. Of a file with several pages or frames the first is read.
+
+    Args:
+        path: Path of the file. A pipe or device is read up to the size that ``max_pixels`` allows.
+        max_pixels: Largest number of pixels, checked before the image is decoded; ``None`` means
+            :func:`pixel_limit`.
+        notify: Called with a message if the file has more pages; ``None`` issues a Python warning.
 
     Returns:
         (H, W, 3) uint8, BGR.
@@ -53,22 +61,70 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         >>> read_image(asset_path("solvay_1927.jpg")).shape
         (2171, 3000, 3)
     """
-    data = _read_bytes(path)
-    kind = next((name for magic, name in _FORMATS.items() if data.startswith(magic)), None)
-    # Checked here because some versions of OpenCV silently fill the missing part with gray.
-    if (kind == "JPEG" and not _jpeg_ends(data)) or (kind == "PNG" and not _png_ends(data)):
-        raise ImageError(f"{path}: truncated {kind}: the file stops before the image's end")
+    pages = _open(path, max_pixels)
+    image = pages.decode(0)
+    if pages.count > 1:
+        message = f"{path}: only the first of {pages.count} pages was used; read_pages reads all"
+        if notify is None:
+            warnings.warn(message, stacklevel=2)
+        else:
+            notify(message)
+    return image
+
+
+def read_pages(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    """Yields all pages of a TIFF file, or all frames of an animated GIF, PNG, WebP or AVIF file, one by one.
+
+    Arguments, results and errors are those of :func:`read_image`; other images have one page.
+
+    Example:
+        >>> from facedet_mm.zoo import asset_path
+        >>> [page.shape for page in read_pages(asset_path("solvay_1927.jpg"))]
+        [(2171, 3000, 3)]
+    """
+    pages = _open(path, max_pixels)
+    for index in range(pages.count):
+        yield pages.decode(index)
+
+
+def pixel_limit() -> int:
+    """Returns ``$FACEDET_MAX_PIXELS``, else :data:`DEFAULT_MAX_PIXELS`.
+
+    Raises:
+        FaceDetError: The variable is not a positive integer.
+
+    Example:
+        >>> "FACEDET_MAX_PIXELS" in os.environ or pixel_limit() == 200_000_000
+        True
+    """
+    text = os.environ.get("FACEDET_MAX_PIXELS", "").strip()
+    if not text:
+        return DEFAULT_MAX_PIXELS
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except (cv2.error, MemoryError) as error:
-        if "CV_IO_MAX_IMAGE" in str(error):
-            raise ImageError(f"{path}: too large for OpenCV (at most 2^20 pixels a side and 2^30 in all)") from error
-        raise ImageError(f"{path}: cannot be decoded: {error}".strip()) from error
-    if image is None and kind is not None:
-        raise ImageError(f"{path}: damaged, truncated or oversized {kind}: it cannot be decoded")
-    if image is None:
-        raise ImageError(f"{path}: not an image in a format that OpenCV reads (JPEG, PNG, WebP, BMP, TIFF, …)")
-    return _uint8(image)
+        limit = int(text)
+    except ValueError:
+        limit = 0
+    if limit < 1:
+        raise FaceDetError(f"FACEDET_MAX_PIXELS must be a positive number of pixels, not {text!r}")
+    return limit
+
+
+def is_image_file(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a file of a folder is taken for an image, by its suffix; hidden files, pipes and devices are not.
+
+    A broken link counts, so that reading it says what is missing.
+
+    Example:
+        >>> is_image_file("photo.JPG"), is_image_file("notes.txt"), is_image_file("._photo.jpg")
+        (True, False, False)
+    """
+    name = os.path.basename(path)
+    if name.startswith(".") or os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
+        return False
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return True
 
 
 def as_bgr(image: Any, name: str = "image") -> NDArray[np.uint8]:
@@ -151,45 +207,39 @@ def opencv_logging() -> Any:
     return opencv if hasattr(opencv, "setLogLevel") else opencv.utils.logging
 
 
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+def _open(path: str | os.PathLike[str], max_pixels: int | None) -> Pages:
+    limit = pixel_limit() if max_pixels is None else max_pixels
+    data, kind = _read_bytes(path, limit * _BYTES_PER_PIXEL + _SPARE_BYTES)
+    return open_pages(data, kind, os.fspath(path), limit)
+
+
+def _read_bytes(path: str | os.PathLike[str], most: int) -> tuple[bytes, str]:
+    """Returns the content of a file and the kind of image that it is; reads no more once it is known to be none."""
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(HEADER_SIZE)
+            if not data:
+                raise ImageError(f"{path}: empty file (0 bytes)")
+            kind = image_kind(data)
+            if kind is None:
+                raise ImageError(f"{path}: not an image in a format that OpenCV reads (JPEG, PNG, WebP, BMP, TIFF, …)")
+            if kind == "HEIC":
+                raise ImageError(f"{path}: HEIC images are not supported; convert it to JPEG or AVIF")
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_size <= most:
+                return data + file.read(), kind
+            chunks = [data]
+            while not stat.S_ISREG(status.st_mode) and sum(map(len, chunks)) <= most:
+                chunks.append(file.read(_CHUNK))
+                if not chunks[-1]:
+                    return b"".join(chunks), kind
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ImageError(f"{path}: a folder, not an image") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         raise ImageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not data:
-        raise ImageError(f"{path}: empty file (0 bytes)")
-    return data
-
-
-def _jpeg_ends(data: bytes) -> bool:
-    """Returns whether the first image in a JPEG stream reaches its end marker.
-
-    Walks from marker to marker, so thumbnails inside segments and garbage after the end don't count.
-    """
-    if data.endswith(b"\xff\xd9"):
-        return True
-    position = 0
-    while marker := _MARKER.search(data, position):
-        if marker[1] == _END_OF_IMAGE:
-            return True
-        position = marker.end()
-        if marker[1] not in _WITHOUT_LENGTH:
-            position += int.from_bytes(data[position : position + 2], "big")
-    return False
-
-
-def _png_ends(data: bytes) -> bool:
-    """Returns whether the chunks of a PNG file end with a complete ``IEND``."""
-    position = 8
-    while position + 12 <= len(data):
-        if data[position + 4 : position + 8] == b"IEND":
-            return True
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-    return False
+    raise ImageError(f"{path}: more than {most:,} bytes; set FACEDET_MAX_PIXELS to read larger images")
 
 
 def _uint8(image: Any) -> NDArray[np.uint8]:
