@@ -57,16 +57,6 @@ _PILLOW_ERRORS = (
 _FLOATING_POINT = frozenset(("PFM", "Radiance HDR", "OpenEXR"))
 _UNSIGNED, _FLOAT = 1, 3
 _GRAY_FROM_WHITE, _GRAY, _RGB = 0, 1, 2
-_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.swapaxes(0, 1),
-    6: lambda image: image[::-1].swapaxes(0, 1),
-    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
-    8: lambda image: image[:, ::-1].swapaxes(0, 1),
-}
-"""What makes an image upright, for each EXIF orientation."""
 
 
 def open_pages(data: bytes, kind: str, name: str, max_pixels: int) -> Pages:
@@ -160,6 +150,8 @@ class _Source(NamedTuple):
     def pillow(self) -> Pages:
         file = self._open_pillow()
         count = self._guarded(lambda: int(getattr(file, "n_frames", 1)))
+        if self.kind == "AVIF" and count == 1 and cv2.haveImageWriter("x.avif"):
+            self.opencv(cv2.IMREAD_COLOR)  # reports damage that Pillow's decoder conceals, but applies no orientation
         return Pages(count, lambda index: self._pillow_page(file, index))
 
     def tiff(self) -> Pages:
@@ -216,8 +208,7 @@ class _Source(NamedTuple):
     def _tiff_page(self, page: TiffPage) -> NDArray[np.uint8]:
         self.check_size(page.width, page.height)
         if page.sample_format == _FLOAT and page.photometric in (_GRAY, _RGB) and not page.planar:
-            image = self.from_float(self.opencv(cv2.IMREAD_UNCHANGED, self._starting_at(page)))
-            return np.ascontiguousarray(_TURNS.get(page.orientation, np.asarray)(image))
+            return self.from_float(self.opencv(cv2.IMREAD_UNCHANGED, self._starting_at(page)))
         if page.sample_format != _UNSIGNED or page.bits not in (1, 2, 4, 8, 16):
             kinds = {2: "signed integers", _FLOAT: "floating point"}
             raise self._unsupported(f"{page.bits}-bit {kinds.get(page.sample_format, 'samples')}")

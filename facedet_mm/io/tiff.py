@@ -8,9 +8,9 @@ from typing import NamedTuple
 __all__ = ["TiffPage", "first_page_offset", "tiff_pages"]
 
 _TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 16: ("Q", 8)}
-_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _PLANAR, _FORMAT = 254, 256, 257, 258, 262, 274, 284, 339
-_WANTED = frozenset((_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _PLANAR, _FORMAT))
-_DEFAULTS = {_SUBFILE: 0, _BITS: 1, _PHOTOMETRIC: 1, _ORIENTATION: 1, _PLANAR: 1, _FORMAT: 1}
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANAR, _FORMAT = 254, 256, 257, 258, 262, 284, 339
+_WANTED = frozenset((_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANAR, _FORMAT))
+_DEFAULTS = {_SUBFILE: 0, _BITS: 1, _PHOTOMETRIC: 1, _PLANAR: 1, _FORMAT: 1}
 _NO_PAGE = 1 | 4
 """Bits of a subfile's type: a smaller copy of another page, a mask."""
 _MOST_ENTRIES = 1_000_000
@@ -29,7 +29,6 @@ class TiffPage(NamedTuple):
         bits: Bits of a sample; 0 if the channels differ.
         sample_format: 1 unsigned integers, 2 signed integers, 3 floating point; 0 if the channels differ.
         photometric: 0 gray with 0 as white, 1 gray, 2 RGB, …
-        orientation: 1 to 8, as in EXIF.
         planar: Whether each channel is stored on its own.
     """
 
@@ -40,7 +39,6 @@ class TiffPage(NamedTuple):
     bits: int
     sample_format: int
     photometric: int
-    orientation: int
     planar: bool
 
 
@@ -100,7 +98,7 @@ def _all_pages(data: bytes) -> list[tuple[TiffPage, int]]:
             raise ValueError("a page without a size")
         page = TiffPage(
             number=len(pages), offset=offset, width=tags[_WIDTH], height=tags[_HEIGHT], bits=tags[_BITS],
-            sample_format=tags[_FORMAT], photometric=tags[_PHOTOMETRIC], orientation=tags[_ORIENTATION],
+            sample_format=tags[_FORMAT], photometric=tags[_PHOTOMETRIC],
             planar=tags[_PLANAR] == 2,
         )  # fmt: skip
         pages.append((page, tags[_SUBFILE]))
