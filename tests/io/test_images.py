@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import struct
+import subprocess
+import sys
+import threading
 import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from facedet_mm.errors import ImageError
-from facedet_mm.io.images import as_bgr, load_image, read_image
+from facedet_mm.errors import FaceDetError, ImageError
+from facedet_mm.io.images import as_bgr, is_image_file, load_image, read_image
 from facedet_mm.zoo import asset_path
 
 
@@ -170,7 +176,9 @@ def test_what_is_no_image_is_named_for_what_it_is(tmp_path: Path) -> None:
         "empty.jpg": (b"", r"empty.jpg: empty file \(0 bytes\)"),
         "notes.txt": (b"dear diary", "notes.txt: not an image"),
         "fake.jpg": (b"<html>404 not found</html>", "fake.jpg: not an image"),
-        "huge.png": (big_png(40000, 40000), "huge.png: too large for OpenCV"),
+        "huge.png": (big_png(40000, 40000), "huge.png: 40000 x 40000 pixels, more than the limit of 200,000,000"),
+        "scan.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "scan.heic: HEIC images are not supported; convert"),
+        "film.webp": (b"RIFF\0\0\0\0AVI LIST", "film.webp: not an image"),
         "wide.png": (big_png(2_000_000, 10), "wide.png: damaged, truncated or oversized PNG"),
     }
     for name, (content, message) in cases.items():
@@ -182,6 +190,141 @@ def test_what_is_no_image_is_named_for_what_it_is(tmp_path: Path) -> None:
         read_image(tmp_path)
     with pytest.raises(ImageError, match="cannot be read"):
         read_image("a\0b.jpg")
+
+
+def test_the_limit_of_pixels_can_be_raised(tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(encode(photo, ".png"))
+    with pytest.raises(
+        ImageError, match=r"photo\.png: 150 x 109 pixels, more than the limit of 16,349; set FACEDET_MAX"
+    ):
+        read_image(path, max_pixels=16_349)
+    assert read_image(path, max_pixels=16_350).shape == (109, 150, 3)
+    monkeypatch.setenv("FACEDET_MAX_PIXELS", "16349")
+    with pytest.raises(ImageError, match="more than the limit of 16,349"):
+        read_image(path)
+    monkeypatch.setenv("FACEDET_MAX_PIXELS", str(2**31))
+    (tmp_path / "huge.png").write_bytes(big_png(40000, 40000))
+    with pytest.raises(ImageError, match=r"huge\.png: too large for OpenCV"):
+        read_image(tmp_path / "huge.png")
+    for wrong in ("many", "0", "-5"):
+        monkeypatch.setenv("FACEDET_MAX_PIXELS", wrong)
+        with pytest.raises(
+            FaceDetError, match=f"FACEDET_MAX_PIXELS must be a positive number of pixels, not '{wrong}'"
+        ):
+            read_image(path)
+
+
+def headers_of_32000_squared(photo: np.ndarray) -> dict[str, bytes]:
+    """A small file of every format, whose header says 32,000 x 32,000."""
+    side, files = 32_000, {"png": big_png(32_000, 32_000)}
+    jpeg = bytearray(encode(photo, ".jpg"))
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", side, side)
+    files["jpg"] = bytes(jpeg)
+    bmp = bytearray(encode(photo, ".bmp"))
+    bmp[18:26] = struct.pack("<ii", side, -side)
+    files["bmp"] = bytes(bmp)
+    gif = io.BytesIO()
+    Image.fromarray(photo).convert("P").save(gif, "GIF")
+    screen, frame = bytearray(gif.getvalue()), bytearray(gif.getvalue())
+    screen[6:10] = struct.pack("<HH", side, side)
+    files["screen.gif"] = bytes(screen)
+    place = frame.index(b",\0\0\0\0" + struct.pack("<HH", 150, 109)) + 5
+    frame[place : place + 4] = struct.pack("<HH", side, side)
+    files["frame.gif"] = bytes(frame)
+    tiff = io.BytesIO()
+    Image.fromarray(photo).convert("1").save(tiff, "TIFF", compression="group4")
+    files["tiff"] = tiff.getvalue()
+    for tag, value in ((256, 150), (257, 109)):
+        entry = struct.pack("<HHI", tag, 3, 1)
+        assert files["tiff"].count(entry + struct.pack("<I", value)) == 1
+        files["tiff"] = files["tiff"].replace(entry + struct.pack("<I", value), entry + struct.pack("<I", side))
+    for name, data in (
+        ("webp", encode(photo, ".webp", cv2.IMWRITE_WEBP_QUALITY, 101)),
+        ("lossy.webp", encode(photo, ".webp", cv2.IMWRITE_WEBP_QUALITY, 80)),
+    ):
+        extended = b"VP8X" + struct.pack("<IIHBHB", 10, 0, (side - 1) & 0xFFFF, 0, (side - 1) & 0xFFFF, 0)
+        files[name] = b"RIFF" + struct.pack("<I", len(data) + 10) + b"WEBP" + extended + data[12:]
+    files["pbm"] = b"P4\n32000 32000\n"
+    files["ppm"] = b"P6\n32000 32000\n255\n"
+    files["pam"] = b"P7\nWIDTH 32000\nHEIGHT 32000\nDEPTH 1\nMAXVAL 1\nENDHDR\n"
+    files["pfm"] = b"Pf\n32000 32000\n-1.0\n"
+    files["hdr"] = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 32000 +X 32000\n"
+    files["exr"] = b"v/1\x01\x02\0\0\0dataWindow\0box2i\0" + struct.pack("<5i", 16, 0, 0, side - 1, side - 1)
+    files["ras"] = b"\x59\xa6\x6a\x95" + struct.pack(">7I", side, side, 24, 0, 1, 0, 0)
+    jp2 = bytearray(encode(photo, ".jp2"))
+    for box, layout in ((b"ihdr", ">II"), (b"\xff\x51", ">xxxxII")):
+        struct.pack_into(layout, jp2, jp2.index(box) + len(box), side, side)
+    files["jp2"] = bytes(jp2)
+    return files
+
+
+def test_large_images_of_every_format_are_refused_by_their_header(tmp_path: Path, photo: np.ndarray) -> None:
+    paths = []
+    for name, data in headers_of_32000_squared(photo).items():
+        paths.append(tmp_path / f"huge.{name}")
+        paths[-1].write_bytes(data)
+        with pytest.raises(ImageError, match=r"huge\..*(32000 x 32000 pixels, more than the limit|too large)"):
+            read_image(paths[-1])
+    code = (
+        "import sys\nfrom facedet_mm.errors import ImageError\nfrom facedet_mm.io.images import read_image\n"
+        "for path in sys.argv[1:]:\n    try: read_image(path)\n    except ImageError: pass\n"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout.split()[1]) < 300_000  # KB; one such image takes 3 GB
+
+
+def test_a_pipe_that_is_named_is_read_to_its_end(tmp_path: Path, photo: np.ndarray) -> None:
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(encode(photo, ".png"),))
+    writer.start()
+    assert np.array_equal(read_image(pipe), photo)
+    writer.join()
+
+
+@pytest.mark.parametrize("start", [b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"])
+def test_a_pipe_without_end_is_not_read_for_ever(tmp_path: Path, start: bytes) -> None:
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        with contextlib.suppress(BrokenPipeError), pipe.open("wb", buffering=0) as file:
+            file.write(start)
+            while True:
+                written += file.write(bytes(1 << 20))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with pytest.raises(ImageError, match=r"pipe\.jpg: (not an image|more than 67,188,864 bytes)"):
+        read_image(pipe, max_pixels=10_000)
+    writer.join()
+    assert written < 1 << 27
+
+
+def test_a_sparse_file_of_a_terabyte_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.bmp"
+    path.write_bytes(b"BM" + bytes(16) + struct.pack("<ii", 10, 10) + bytes(64))
+    os.truncate(path, 1 << 40)
+    with pytest.raises(ImageError, match=r"sparse\.bmp: more than 1,667,108,864 bytes; set FACEDET_MAX_PIXELS"):
+        read_image(path)
+
+
+def test_only_regular_files_of_a_folder_are_images(tmp_path: Path, photo: np.ndarray) -> None:
+    (tmp_path / "a.JPG").write_bytes(encode(photo, ".jpg"))
+    (tmp_path / "linked.jpg").symlink_to("a.JPG")
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "._a.jpg").write_bytes(b"\0")
+    (tmp_path / "a.txt").write_bytes(b"\0")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    found = sorted(path.name for path in tmp_path.iterdir() if is_image_file(path))
+    assert found == ["a.JPG", "gone.jpg", "linked.jpg"]  # reading the broken link says what is missing
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read everything")
