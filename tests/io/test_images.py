@@ -254,8 +254,8 @@ def headers_of_32000_squared(photo: np.ndarray) -> dict[str, bytes]:
     files["exr"] = b"v/1\x01\x02\0\0\0dataWindow\0box2i\0" + struct.pack("<5i", 16, 0, 0, side - 1, side - 1)
     files["ras"] = b"\x59\xa6\x6a\x95" + struct.pack(">7I", side, side, 24, 0, 1, 0, 0)
     jp2 = bytearray(encode(photo, ".jp2"))
-    for box, layout in ((b"ihdr", ">II"), (b"\xff\x51", ">xxxxII")):
-        struct.pack_into(layout, jp2, jp2.index(box) + len(box), side, side)
+    for place in (jp2.index(b"ihdr") + 4, jp2.index(b"\xff\x51") + 6):
+        struct.pack_into(">II", jp2, place, side, side)
     files["jp2"] = bytes(jp2)
     return files
 
