@@ -22,6 +22,9 @@ LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 """Order of the five landmarks, left and right as seen in the image."""
 
 
+_COLUMNS = ("boxes", "scores", "landmarks", "track_ids")
+_SHOWN = 3
+"""Number of faces that ``repr`` lists."""
 _COCO_VISIBLE = 2
 """COCO's visibility flag of a keypoint that is labeled and visible."""
 
@@ -31,7 +34,8 @@ class Faces:
     """N faces of one image, as immutable columns.
 
     Indexing returns :class:`Faces`: one face for an int, several for a slice, an index array or a mask. Iterating
-    returns them one by one.
+    returns them one by one. Two values are equal if they have the same columns with the same numbers; like arrays,
+    faces can't be hashed.
 
     Attributes:
         boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of the image.
@@ -47,6 +51,10 @@ class Faces:
         >>> faces = Faces(boxes=[[10, 20, 30, 50], [0, 0, 8, 8]], scores=[0.9, 0.3])
         >>> len(faces), faces[faces.scores > 0.5].boxes.tolist()
         (2, [[10.0, 20.0, 30.0, 50.0]])
+        >>> faces[0]
+        Faces(n=1, boxes=[[10, 20, 30, 50]], scores=[0.9])
+        >>> faces[0] == faces[:1]
+        True
     """
 
     boxes: NDArray[np.float32]
@@ -126,9 +134,24 @@ class Faces:
     def __iter__(self) -> Iterator[Faces]:
         return (self[i] for i in range(len(self)))
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Faces):
+            return NotImplemented
+        return all(_equal(getattr(self, name), getattr(other, name)) for name in _COLUMNS)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type[Faces], tuple[Any, ...]]:
+        """Pickles the columns, so that they are read-only again after unpickling and copying."""
+        return Faces, tuple(getattr(self, name) for name in _COLUMNS)
+
     def __repr__(self) -> str:
-        columns = [name for name in ("landmarks", "track_ids") if getattr(self, name) is not None]
-        return f"Faces({len(self)}{''.join(f', {name}' for name in columns)})"
+        columns = [f"boxes={_shown(self.boxes, 1)}", f"scores={_shown(self.scores, 3)}"]
+        if self.landmarks is not None:
+            columns.append("landmarks=(5 per face)")
+        if self.track_ids is not None:
+            columns.append(f"track_ids={_shown(self.track_ids, 0)}")
+        return f"Faces(n={len(self)}, {', '.join(columns)})"
 
     def scale(self, sx: float, sy: float) -> Faces:
         """Returns the same faces in an image resized by ``sx`` horizontally and ``sy`` vertically.
@@ -204,23 +227,27 @@ class Faces:
             >>> Faces([[10, 20, 30, 50]], [0.5]).to_dict()
             {'boxes': [[10.0, 20.0, 30.0, 50.0]], 'scores': [0.5]}
         """
-        columns = ("boxes", "scores", "landmarks", "track_ids")
-        return {name: value.tolist() for name in columns if (value := getattr(self, name)) is not None}
+        return {name: value.tolist() for name in _COLUMNS if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Faces:
         """Returns the faces of a dict that :meth:`to_dict` made.
 
         Raises:
-            ValueError: Columns are missing or do not agree.
+            ValueError: Columns are missing, do not agree or hold numbers that are not finite.
 
         Example:
             >>> Faces.from_dict({"boxes": [[10, 20, 30, 50]], "scores": [0.5]})
-            Faces(1)
+            Faces(n=1, boxes=[[10, 20, 30, 50]], scores=[0.5])
         """
         if missing := {"boxes", "scores"} - set(data):
             raise ValueError(f"faces need {' and '.join(sorted(missing))}; there are {sorted(data)}")
-        return cls(data["boxes"], data["scores"], data.get("landmarks"), data.get("track_ids"))
+        faces = cls(data["boxes"], data["scores"], data.get("landmarks"), data.get("track_ids"))
+        for name in ("boxes", "scores", "landmarks"):
+            column = getattr(faces, name)
+            if column is not None and not np.isfinite(column).all():
+                raise ValueError(f"{name} must be finite numbers")
+        return faces
 
     def to_json(self, indent: int | None = None) -> str:
         """Returns :meth:`to_dict` as JSON text.
@@ -303,7 +330,7 @@ class Faces:
         Example:
             >>> detections = Faces([[10, 20, 30, 50]], [0.5]).to_supervision()
             >>> Faces.from_supervision(detections[detections.confidence > 0.4])
-            Faces(1)
+            Faces(n=1, boxes=[[10, 20, 30, 50]], scores=[0.5])
         """
         boxes, scores = detections.xyxy, detections.confidence
         return cls(
@@ -323,3 +350,21 @@ def _column(value: ArrayLike, dtype: Any, tail: tuple[int, ...], name: str, n: i
         raise ValueError(f"{name} must have shape ({expected}), not {array.shape}")
     array.setflags(write=False)
     return array
+
+
+def _equal(first: NDArray[Any] | None, second: NDArray[Any] | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
+
+
+def _shown(column: NDArray[Any], digits: int) -> str:
+    """Returns the first rows of a column, rounded and without trailing zeros."""
+
+    def text(row: NDArray[Any]) -> str:
+        if row.ndim:
+            return f"[{', '.join(map(text, row))}]"
+        return f"{row:.{digits}f}".rstrip("0").rstrip(".") if digits else str(row)
+
+    more = ["…"] if len(column) > _SHOWN else []
+    return f"[{', '.join([*map(text, column[:_SHOWN]), *more])}]"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import sys
 
 import numpy as np
@@ -80,6 +82,61 @@ def test_an_index_selects_the_same_rows_of_every_column(faces: Faces, index: obj
     assert chosen.scores.tolist() == [SCORES[r] for r in rows]
     assert chosen.landmarks.tolist() == LANDMARKS[rows].tolist()
     assert chosen.track_ids.tolist() == [[7, -1, 9][r] for r in rows]
+
+
+def test_faces_are_equal_by_value(faces: Faces) -> None:
+    same = Faces(BOXES, SCORES, LANDMARKS, [7, -1, 9])
+    assert faces == faces
+    assert faces == same
+    assert faces[1] == faces[1:2] == next(iter(faces[1:]))
+    assert Faces([[np.nan, 0, 1, 1]], [0.5]) == Faces([[np.nan, 0, 1, 1]], [0.5])
+    different = [
+        faces[:2],
+        faces[::-1],
+        Faces(BOXES, SCORES, LANDMARKS),
+        Faces(BOXES, SCORES, None, [7, -1, 9]),
+        Faces(BOXES, SCORES, LANDMARKS + 1, [7, -1, 9]),
+        Faces(BOXES, SCORES, LANDMARKS, [7, -1, 8]),
+        Faces(BOXES, [0.5, 0.75, 0.26], LANDMARKS, [7, -1, 9]),
+        Faces.empty(),
+    ]
+    for other in different:
+        assert faces != other
+    assert Faces.empty() != Faces.empty(landmarks=True)
+    assert faces != "Faces"
+    assert faces in [Faces.empty(), same]
+
+
+def test_faces_cannot_be_hashed_as_arrays_cannot(faces: Faces) -> None:
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(faces)
+
+
+def test_copies_and_unpickled_faces_are_equal_and_read_only(faces: Faces) -> None:
+    for other in (pickle.loads(pickle.dumps(faces)), copy.copy(faces), copy.deepcopy(faces)):
+        assert other == faces
+        for column in (other.boxes, other.scores, other.landmarks, other.track_ids):
+            assert not column.flags.writeable
+
+
+def test_printed_faces_say_what_they_hold() -> None:
+    assert repr(Faces.empty()) == "Faces(n=0, boxes=[], scores=[])"
+    assert repr(Faces([[10, 20.25, 30, 50]], [0.91234], np.zeros((1, 5, 2)), [-1])) == (
+        "Faces(n=1, boxes=[[10, 20.2, 30, 50]], scores=[0.912], landmarks=(5 per face), track_ids=[-1])"
+    )
+    crowd = repr(Faces(np.tile([0, 0, 100, 100.0], (1000, 1)), np.ones(1000), np.zeros((1000, 5, 2)), np.arange(1000)))
+    assert crowd.startswith("Faces(n=1000, boxes=[[0, 0, 100, 100], ")
+    assert crowd.endswith(", …], scores=[1, 1, 1, …], landmarks=(5 per face), track_ids=[0, 1, 2, …])")
+    assert len(crowd) < 200
+    assert "nan" in repr(Faces([[0, 0, 1, 1]], [np.nan]))
+
+
+def test_a_dict_with_numbers_that_are_not_finite_is_refused(faces: Faces) -> None:
+    for name in ("boxes", "scores", "landmarks"):
+        data = faces.to_dict()
+        text = json.dumps(data).replace(json.dumps(data[name]), json.dumps(np.full_like(data[name], np.inf).tolist()))
+        with pytest.raises(ValueError, match=f"{name} must be finite numbers"):
+            Faces.from_dict(json.loads(text))
 
 
 def test_a_face_that_is_not_there_is_an_index_error(faces: Faces) -> None:

@@ -25,8 +25,6 @@ from facedet_mm.io.headers import image_size
 from facedet_mm.io.netpbm import decode_netpbm, read_netpbm_header
 from facedet_mm.io.tiff import TiffPage, first_page_offset, tiff_pages
 
-__all__ = ["Pages", "open_pages"]
-
 
 @dataclass(frozen=True)
 class Pages:

@@ -6,7 +6,6 @@ All functions are pure: they return text or plain values, and the caller writes 
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -37,6 +36,10 @@ _PIXEL_DIGITS = 2
 _SCORE_DIGITS = 6
 
 
+_LINE_END = "\r\n"
+"""What ``csv`` quotes a cell for; with a line end of ``\\n`` it would leave a carriage return in a name bare."""
+
+
 class ImageFaces(NamedTuple):
     """The name and size of an image, and its faces.
 
@@ -48,7 +51,7 @@ class ImageFaces(NamedTuple):
 
     Example:
         >>> ImageFaces("a.jpg", 640, 480, Faces.empty())
-        ImageFaces(name='a.jpg', width=640, height=480, faces=Faces(0))
+        ImageFaces(name='a.jpg', width=640, height=480, faces=Faces(n=0, boxes=[], scores=[]))
     """
 
     name: str
@@ -91,7 +94,9 @@ def json_record(image: ImageFaces) -> dict[str, Any]:
 
 
 def csv_rows(name: str, faces: Faces) -> list[tuple[Any, ...]]:
-    """Returns one row per face, in the order of :data:`CSV_COLUMNS`; missing IDs and landmarks are empty strings.
+    """Returns one row per face, in the order of :data:`CSV_COLUMNS`; what a face doesn't have is an empty string.
+
+    That is the track ID of a face without a track, and the landmarks of a model that predicts none.
 
     Args:
         name: First column: the name of the image or the number of the frame.
@@ -102,7 +107,7 @@ def csv_rows(name: str, faces: Faces) -> list[tuple[Any, ...]]:
         ('a.jpg', 10.0, 20.0, 30.0, 50.0, 0.9, '')
     """
     boxes, scores = _rounded(faces.boxes, _PIXEL_DIGITS), _rounded(faces.scores, _SCORE_DIGITS)
-    ids = [""] * len(faces) if faces.track_ids is None else faces.track_ids.tolist()
+    ids = [""] * len(faces) if faces.track_ids is None else [i if i >= 0 else "" for i in faces.track_ids.tolist()]
     coordinates = 2 * len(LANDMARK_NAMES)
     points: list[Any] = [[""] * coordinates] * len(faces)
     if faces.landmarks is not None:
@@ -119,9 +124,10 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
         >>> csv_text([("image", "score"), ("a, b.jpg", 0.9)])
         'image,score\n"a, b.jpg",0.9\n'
     """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+    lines = _Lines()
+    csv.writer(lines, lineterminator=_LINE_END).writerows(rows)
+    text = "".join(line.removesuffix(_LINE_END) + "\n" for line in lines)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def mot_lines(frame: int, faces: Faces, score_digits: int = _SCORE_DIGITS) -> list[str]:
@@ -159,6 +165,12 @@ def coco_document(images: Iterable[ImageFaces]) -> dict[str, Any]:
         annotations += faces.to_coco(image_id, len(annotations) + 1)
     category = {"id": 1, "name": "face", "supercategory": "person", "keypoints": list(LANDMARK_NAMES), "skeleton": []}
     return {"images": records, "annotations": annotations, "categories": [category]}
+
+
+class _Lines(list[str]):
+    """Collects what ``csv`` writes, one row at a time."""
+
+    write = list.append
 
 
 def _xywh(faces: Faces) -> NDArray[np.float64]:

@@ -6,8 +6,6 @@ import re
 import struct
 from collections.abc import Callable
 
-__all__ = ["HEADER_SIZE", "image_kind", "image_size"]
-
 HEADER_SIZE = 64
 """Number of bytes that :func:`image_kind` needs."""
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["JpegFrame", "is_whole", "reaches_end", "read_frame"]
-
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 """A marker other than a restart; ``FF 00`` is a stuffed byte of coded data, repeated ``FF`` are fill bytes."""
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")

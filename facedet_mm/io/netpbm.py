@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NetpbmHeader", "decode_netpbm", "read_netpbm_header"]
-
 _SPACE = rb"(?:\s|#[^\n]*\n)+"
 _NUMBER = rb"(\d{1,9})"
 _BITMAP = re.compile(rb"P[14]" + _SPACE + _NUMBER + _SPACE + _NUMBER + rb"\s")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-__all__ = ["TiffPage", "first_page_offset", "tiff_pages"]
-
 _TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 16: ("Q", 8)}
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANAR, _FORMAT = 254, 256, 257, 258, 262, 284, 339
 _WANTED = frozenset((_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANAR, _FORMAT))

@@ -25,7 +25,7 @@ class ByteTracker:
     at once. IDs count from 1 without gaps, separately in each tracker.
 
     Run the detector with a ``score_thr`` near ``settings.low_thr``, because half of the method depends on detections
-    of low score. Boxes that are not finite or have no area, and scores that are NaN, are ignored.
+    of low score. Boxes that are not finite or have no area, and scores that are not finite, are ignored.
 
     Args:
         settings: A name in :data:`~facedet_mm.tracking.settings.PRESETS`, or settings.

@@ -40,7 +40,7 @@ class Detections:
         if not finite.all():
             boxes[:, ~finite.all(axis=0)] = 0
         spans = boxes[2:] > boxes[:2]
-        usable = spans[0] & spans[1] & (scores == scores)
+        usable = spans[0] & spans[1] & np.isfinite(scores)
         threshold = np.float32(settings.track_thr)
         sure = scores > threshold if settings.drop_ties else scores >= threshold
         high = (usable & sure).nonzero()[0]

@@ -31,7 +31,7 @@ class GapFiller:
         >>> filler = GapFiller(max_gap=2)
         >>> first, second = (Faces([[x, 0, x + 8, 8]], [0.9], track_ids=[1]) for x in (0, 4))
         >>> filler.push(first), filler.push(Faces.empty()), filler.push(second)
-        ([], [], [Faces(1, track_ids)])
+        ([], [], [Faces(n=1, boxes=[[0, 0, 8, 8]], scores=[0.9], track_ids=[1])])
         >>> [frame.boxes.tolist() for frame in filler.flush()]
         [[[2.0, 0.0, 10.0, 8.0]], [[4.0, 0.0, 12.0, 8.0]]]
     """

@@ -21,7 +21,7 @@ def join(parts: Sequence[Faces]) -> Faces:
 
     Example:
         >>> join([Faces.empty(), Faces([[0, 0, 9, 9]], [0.9], track_ids=[1])])
-        Faces(1, track_ids)
+        Faces(n=1, boxes=[[0, 0, 9, 9]], scores=[0.9], track_ids=[1])
     """
     filled = [part for part in parts if len(part)]
     if len(filled) > 1:

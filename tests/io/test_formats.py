@@ -37,7 +37,7 @@ def test_a_csv_row_has_the_face_under_its_headings() -> None:
         "a.jpg", "10.0", "20.0", "30.0", "50.0", "0.9", "3",
     ]  # fmt: skip
     assert (first["left_eye_x"], first["left_eye_y"], first["right_mouth_y"]) == ("0.13", "1.13", "9.13")
-    assert (second["x2"], second["score"], second["track_id"], second["nose_x"]) == ("2.25", "0.123457", "-1", "14.13")
+    assert (second["x2"], second["score"], second["track_id"], second["nose_x"]) == ("2.25", "0.123457", "", "14.13")
 
 
 def test_csv_cells_without_landmarks_or_tracks_are_empty() -> None:
@@ -47,13 +47,25 @@ def test_csv_cells_without_landmarks_or_tracks_are_empty() -> None:
     assert csv_rows("a.jpg", Faces.empty(landmarks=True)) == csv_rows("a.jpg", Faces.empty()) == []
 
 
-@pytest.mark.parametrize("name", ['a, "b".jpg', "zwei\nZeilen.jpg", "日本.png", " ", "\ud800.jpg"])
+@pytest.mark.parametrize("name", ['a, "b".jpg', "zwei\nZeilen.jpg", "a\rb.jpg", "a\r\n", "日本.png", " ", "\ud800.jpg"])
 def test_every_file_name_survives_csv_and_json(name: str) -> None:
     text = csv_text([CSV_COLUMNS, *csv_rows(name, PLAIN)])
     expected = name.encode("utf-8", "backslashreplace").decode()
     assert [row["image"] for row in csv.DictReader(io.StringIO(text))] == [expected] * 2
     text.encode("utf-8")
     assert json.loads(json.dumps(json_record(ImageFaces(name, 4, 3, PLAIN))))["image"] == name
+
+
+def test_the_track_id_is_empty_for_every_face_without_a_track() -> None:
+    expected = {"untracked": ["", ""], "tracked": ["3", ""]}
+    for name, faces in (("untracked", PLAIN), ("tracked", FACES)):
+        assert [row["track_id"] for row in table(csv_rows("a.jpg", faces))] == expected[name]
+
+
+def test_lines_of_a_csv_end_alike_whatever_is_in_them() -> None:
+    text = csv_text([("a\rb", 1), ("c\r\nd", 2), ("e", "f\r\n")])
+    assert text == '"a\rb",1\n"c\r\nd",2\ne,"f\r\n"\n'
+    assert [row[0] for row in csv.reader(io.StringIO(text, newline=""))] == ["a\rb", "c\r\nd", "e"]
 
 
 def test_a_json_record_holds_the_image_and_only_the_columns_that_there_are() -> None:

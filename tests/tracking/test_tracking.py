@@ -553,9 +553,12 @@ def test_boxes_that_are_none_are_left_out(box, recwarn):
     assert not recwarn.list
 
 
-def test_a_score_that_is_no_number_is_left_out():
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_left_out(score, recwarn):
     tracker = ByteTracker(keep_untracked=True)
-    assert ids_of(tracker.update(faces(BOX, moved(300), score=[np.nan, 0.9]))) == [1]
+    for _ in range(3):
+        assert ids_of(tracker.update(faces(BOX, moved(300), score=[score, 0.9]))) == [1]
+    assert not recwarn.list
 
 
 def test_no_faces_at_all_is_fine():
