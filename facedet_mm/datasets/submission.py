@@ -19,13 +19,13 @@ from facedet_mm.system.files import write_text
 
 
 def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: ArrayLike, scores: ArrayLike) -> None:
-    """Writes the detections of one image, atomically and in descending order of score.
+    r"""Writes the detections of one image, atomically and in descending order of score.
 
     Numbers are written in full, so that a file has exactly the average precision of the arrays.
 
     Args:
         path: ``<event>/<image>.txt`` below the submission's folder; missing folders are made.
-        image_name: First line of the file.
+        image_name: First line of the file; a line break in it is written as ``\n`` or ``\r``.
         boxes: (N, 4) x1 y1 x2 y2 in pixels.
         scores: (N,).
 
@@ -49,7 +49,8 @@ def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: 
     rows = np.column_stack([boxes, scores])[order].astype(np.float64)
     rows[:, 2:4] -= rows[:, :2]
     lines = [" ".join(map(repr, row)) for row in rows.tolist()]
-    write_text(path, "\n".join([image_name, str(len(rows)), *lines, ""]))
+    first_line = image_name.replace("\n", "\\n").replace("\r", "\\r")
+    write_text(path, "\n".join([first_line, str(len(rows)), *lines, ""]))
 
 
 def read_predictions(folder: str | os.PathLike[str]) -> Predictions:

@@ -80,6 +80,14 @@ def test_a_file_where_a_folder_should_be_is_an_error_of_the_user(tmp_path: Path)
         write_prediction_file(tmp_path / "0--Parade/a.txt", "a", [], [])
 
 
+@pytest.mark.parametrize("name", ["two\nlines.jpg", "two\r\nlines.jpg", "two\rlines.jpg", "\n.jpg"])
+def test_a_name_with_line_breaks_makes_a_file_that_is_read(tmp_path: Path, name: str) -> None:
+    write_prediction_file(tmp_path / "party" / f"{name[:-4]}.txt", name, [[10, 10, 50, 60]], [0.9])
+    predictions = read_predictions(tmp_path)
+    assert predictions.images == (f"party/{name[:-4]}",)
+    assert predictions.boxes.tolist() == [[10, 10, 50, 60]]
+
+
 def test_a_read_box_is_corners_in_pixels(tmp_path: Path) -> None:
     put(tmp_path, "0--Parade/a.jpg\n2\n1 2 3 4 0.5\n-1.5 0 2 2 1e-3\n")
     predictions = read_predictions(tmp_path)
