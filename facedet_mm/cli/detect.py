@@ -6,7 +6,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facedet_mm.cli.arguments import add_settings, non_negative, positive, settings_from
-from facedet_mm.cli.inputs import Input, find_inputs
+from facedet_mm.cli.inputs import Input, find_inputs, with_pages
 from facedet_mm.cli.outputs import ImageOutputs, OutputOptions, result_files
 from facedet_mm.detectors import Detector, DetectorOptions, open_detector
 from facedet_mm.errors import ImageError
 from facedet_mm.imaging.anonymization import Method
 from facedet_mm.io.formats import ImageFaces
-from facedet_mm.io.images import opencv_logging, read_image
+from facedet_mm.io.images import opencv_logging, read_image, read_pages
 from facedet_mm.structures import Faces
 from facedet_mm.system.concurrency import map_ahead, thread_pool
 
@@ -52,6 +52,7 @@ class _Item:
     image: NDArray[np.uint8] | None = None
     faces: Faces | None = None
     error: ImageError | None = None
+    notes: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs", nargs="+", metavar="INPUT", help="image files, folders, patterns, or - for a list of them on stdin"
     )
     parser.add_argument("--recursive", "-r", action="store_true", help="search subfolders too")
+    parser.add_argument(
+        "--pages", action="store_true", help="use all pages of TIFF files and all frames of animations, not the first"
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="refuse images of more pixels (default: $FACEDET_MAX_PIXELS, else 200 million)",
+    )
     results = parser.add_argument_group("results")
     results.add_argument("--out", type=Path, metavar="DIR", help="write annotated images into this folder")
     results.add_argument("--json", type=Path, metavar="FILE", help="write all faces as JSON")
@@ -106,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid text
     opencv_logging().setLogLevel(0)  # our own messages are clearer
     inputs = find_inputs(args.inputs, args.recursive)
+    if args.pages:
+        inputs = with_pages(inputs, args.max_pixels)
     options = OutputOptions(**{item.name: getattr(args, item.name) for item in fields(OutputOptions)})
     outputs = ImageOutputs(options, inputs)
     detector = open_detector(settings_from(args, DetectorOptions))
@@ -121,18 +133,23 @@ def run(args: argparse.Namespace) -> int:
                 return replace(item, error=error)
             return item
 
-        read = map_ahead(pool, _read, (_Item(number, given) for number, given in enumerate(inputs)), ahead)
-        for item in map_ahead(pool, write, _detect(detector, read, args.batch), ahead):
+        def read(item: _Item) -> _Item:
+            return item if item.image is not None or item.error else _read(item, args.max_pixels)
+
+        items = map_ahead(pool, read, _items(inputs, args.max_pixels), ahead)
+        for item in map_ahead(pool, write, _detect(detector, items, args.batch), ahead):
             bar.update()
+            for note in item.notes:
+                bar.write(f"facedet detect: {note}; --pages uses all", file=sys.stderr)
             if item.error or item.image is None or item.faces is None:
                 failed += 1
                 bar.write(f"facedet detect: error: {item.error}", file=sys.stderr)
                 continue
             height, width = item.image.shape[:2]
             found += len(item.faces)
-            add(ImageFaces(str(item.given.path), width, height, item.faces))
+            add(ImageFaces(item.given.label, width, height, item.faces))
             if not args.quiet:
-                bar.write(_summary(item.given.path, item.faces, outputs.target(item.number)))
+                bar.write(_summary(item.given.label, item.faces, outputs.target(item.number)))
     if len(inputs) > 1:
         print(f"{len(inputs) - failed} images, {found} faces")
     if failed:
@@ -140,11 +157,30 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _read(item: _Item) -> _Item:
+def _items(inputs: Sequence[Input], max_pixels: int | None) -> Iterator[_Item]:
+    """Yields the images to read; pages come with their pixels, because they are decoded one after another."""
+    pages: Iterator[NDArray[np.uint8]] = iter(())
+    for number, given in enumerate(inputs):
+        item = _Item(number, given)
+        if given.page is not None:
+            if given.page == 1:
+                pages = read_pages(given.path, max_pixels=max_pixels)
+            try:
+                item = replace(item, image=next(pages))
+            except ImageError as error:
+                item = replace(item, error=error)
+            except StopIteration:
+                item = replace(item, error=ImageError(f"{given.label}: not read, because a page before it is damaged"))
+        yield item
+
+
+def _read(item: _Item, max_pixels: int | None) -> _Item:
+    notes: list[str] = []
     try:
-        return replace(item, image=read_image(item.given.path))
+        image = read_image(item.given.path, max_pixels=max_pixels, notify=notes.append)
     except ImageError as error:
         return replace(item, error=error)
+    return replace(item, image=image, notes=tuple(notes))
 
 
 def _detect(detector: Detector, items: Iterable[_Item], batch: int) -> Iterator[_Item]:
@@ -167,7 +203,7 @@ def _progress(total: int) -> tqdm[Any]:
     return tqdm(total=total, unit="img", disable=total < 2 or not sys.stderr.isatty(), dynamic_ncols=True)
 
 
-def _summary(path: Path, faces: Faces, target: Path | None) -> str:
+def _summary(path: str, faces: Faces, target: Path | None) -> str:
     lines = [f"{path}: {len(faces)} face{'' if len(faces) == 1 else 's'}{f' -> {target}' if target else ''}"]
     if len(faces) <= _LISTED:
         for box, score in zip(faces.boxes, faces.scores, strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from facedet_mm.errors import ImageError
-from facedet_mm.io.images import IMAGE_SUFFIXES
+from facedet_mm.io.images import count_pages, is_image_file
 
 
 class Input(NamedTuple):
@@ -19,17 +19,24 @@ class Input(NamedTuple):
     Attributes:
         path: Path of the file, which may not exist.
         name: Name of its results: the path below the given folder, or else the file name.
+        page: Page of a file with several pages, from 1; ``None`` for the first page only.
     """
 
     path: Path
     name: Path
+    page: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Path of the image, with the page if all pages are used."""
+        return str(self.path) if self.page is None else f"{self.path}#page={self.page}"
 
 
 def find_inputs(words: Sequence[str], recursive: bool) -> list[Input]:
     """Returns the images that ``words`` stand for, in their order; those of a folder are sorted.
 
-    A folder contributes its files with one of the :data:`~facedet_mm.io.images.IMAGE_SUFFIXES`; a file that is named
-    is tried whatever its name.
+    A folder contributes the files for which :func:`~facedet_mm.io.images.is_image_file` is true; a file that is named
+    is tried whatever its name and kind.
 
     Args:
         words: Files, folders, patterns (``*``, ``?``, ``[…]``, ``**``), or ``-`` for the lines of standard input.
@@ -39,6 +46,21 @@ def find_inputs(words: Sequence[str], recursive: bool) -> list[Input]:
         ImageError: A folder has no images, or a pattern matches no file.
     """
     return [found for word in words for found in _expand(word, recursive)]
+
+
+def with_pages(inputs: Sequence[Input], max_pixels: int | None) -> list[Input]:
+    """Returns one input per page for files with several pages, with the page in the name of its results."""
+    found: list[Input] = []
+    for given in inputs:
+        try:
+            count = count_pages(given.path, max_pixels=max_pixels)
+        except ImageError:  # raised again when the image is read
+            count = 1
+        if count == 1:
+            found.append(given)
+        for page in range(1, count + 1) if count > 1 else ():
+            found.append(Input(given.path, given.name.with_name(f"{given.name.stem}_p{page}{given.name.suffix}"), page))
+    return found
 
 
 def _expand(word: str, recursive: bool) -> Iterator[Input]:
@@ -81,7 +103,7 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Input]:
         if not recursive:
             folders.clear()
     files.sort()
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    images = [path for path in files if is_image_file(path)]
     if not images:
         hint = "" if recursive else "; --recursive also searches its subfolders"
         raise ImageError(f"{folder}: no images in this folder{hint}")

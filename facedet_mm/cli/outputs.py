@@ -94,7 +94,7 @@ class ImageOutputs:
                 self._refuse_input("--out", options.out / name)
         for option, path in options.result_files().items():
             self._refuse_input(f"--{option}", path)
-        self._wider = [_wider_file(options.wider, given.path) for given in inputs] if options.wider else []
+        self._wider = [_wider_file(options.wider, given) for given in inputs] if options.wider else []
         for file, images in Counter(self._wider).items():
             if images > 1:
                 raise FaceDetError(f"--wider: two images would get {file}; give them other names or folders")
@@ -192,9 +192,13 @@ def _real(path: Path) -> str:
         return str(path)
 
 
-def _wider_file(folder: Path, image: Path) -> Path:
-    """Returns ``EVENT/NAME.txt``; the event is the folder of the image."""
-    return folder / Path(_real(image)).parent.name / f"{image.stem}.txt"
+def _wider_file(folder: Path, given: Input) -> Path:
+    """Returns ``EVENT/NAME.txt``; the event is the folder of the image as given, not the one that a link points to."""
+    try:
+        event = Path(os.path.abspath(given.path)).parent.name
+    except (OSError, ValueError):  # not a file name: reading it raises the error
+        event = given.path.parent.name
+    return folder / event / f"{given.name.stem}.txt"
 
 
 def _unique_names(names: Sequence[Path]) -> list[Path]:

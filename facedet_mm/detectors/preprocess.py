@@ -175,8 +175,10 @@ def make_blob(
         planes[:, :height, width:right] = 0
         if letterbox.resized != letterbox.source:
             resized = workspace.array("resized", (height, width, 3), np.uint8)
-            cv2.resize(image, letterbox.resized, dst=resized, interpolation=cv2.INTER_LINEAR)
-            image = resized
+            # OpenCV leaves dst alone and returns a new array if the image has other than three channels.
+            image = np.asarray(
+                cv2.resize(image, letterbox.resized, dst=resized, interpolation=cv2.INTER_LINEAR), np.uint8
+            )
         if interleaved:
             _normalize(image, normalization, normalization.pixel_table, canvas[:height, :width])
             continue

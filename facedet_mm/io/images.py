@@ -64,9 +64,9 @@ def read_image(
     pages = _open(path, max_pixels)
     image = pages.decode(0)
     if pages.count > 1:
-        message = f"{path}: only the first of {pages.count} pages was used; read_pages reads all"
+        message = f"{path}: only the first of {pages.count} pages was used"
         if notify is None:
-            warnings.warn(message, stacklevel=2)
+            warnings.warn(f"{message}; read_pages reads all", stacklevel=2)
         else:
             notify(message)
     return image
@@ -85,6 +85,19 @@ def read_pages(path: str | os.PathLike[str], *, max_pixels: int | None = None) -
     pages = _open(path, max_pixels)
     for index in range(pages.count):
         yield pages.decode(index)
+
+
+def count_pages(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> int:
+    """Returns the number of pages or frames that :func:`read_pages` yields, without decoding them.
+
+    Arguments and errors are those of :func:`read_image`.
+
+    Example:
+        >>> from facedet_mm.zoo import asset_path
+        >>> count_pages(asset_path("solvay_1927.jpg"))
+        1
+    """
+    return _open(path, max_pixels).count
 
 
 def pixel_limit() -> int:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from facedet_mm.errors import VideoError
-from facedet_mm.io.images import IMAGE_SUFFIXES
+from facedet_mm.io.images import is_image_file
 from facedet_mm.video.camera_reader import CameraReader
 from facedet_mm.video.clock import DEFAULT_FPS, MAX_FPS, plausible_fps
 from facedet_mm.video.images_reader import ImagesReader
@@ -71,7 +71,7 @@ def _open_stream(address: str) -> Source:
 
 def _open_files(path: Path, name: str, fps: float) -> Source:
     if path.is_dir():
-        files = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+        files = [file for file in path.iterdir() if is_image_file(file)]
         if not files:
             raise VideoError(f"{path}: no images in this folder")
         return Source(ImagesReader(files, name, fps))
