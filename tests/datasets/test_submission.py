@@ -84,7 +84,7 @@ def test_a_file_where_a_folder_should_be_is_an_error_of_the_user(tmp_path: Path)
 def test_a_name_with_line_breaks_makes_a_file_that_is_read(tmp_path: Path, name: str) -> None:
     write_prediction_file(tmp_path / "party" / f"{name[:-4]}.txt", name, [[10, 10, 50, 60]], [0.9])
     predictions = read_predictions(tmp_path)
-    assert predictions.images == (f"party/{name[:-4]}",)
+    assert predictions.names == (f"party/{name[:-4]}",)
     assert predictions.boxes.tolist() == [[10, 10, 50, 60]]
 
 
