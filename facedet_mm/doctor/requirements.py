@@ -17,6 +17,7 @@ MODULES = {
     "cuda-python": "cuda",
     "grpcio": "grpc",
     "opencv-python": "cv2",
+    "pillow": "PIL",
     "onedl-mmengine": "mmengine",
     "onedl-mmcv": "mmcv",
     "onedl-mmdetection": "mmdet",
