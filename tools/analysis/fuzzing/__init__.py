@@ -1,0 +1,1 @@
+"""Makers and readers of the files of tools/analysis/fuzz.py."""
