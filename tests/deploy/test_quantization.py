@@ -125,6 +125,7 @@ class TestRanges:
         found = [{"input": blob, **run(shown, names, blob)} for blob in blobs]
         return {name: [tensors[name] for tensors in found] for name in found[0]}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("ranges", "join"), [("mean", (np.mean, np.mean)), ("extremes", (np.min, np.max))])
     def test_of_inner_activations_are_means_or_extremes_and_those_of_outputs_are_never_cut(
         self, images: list[Path], values: dict[str, list[np.ndarray]], tmp_path: Path, ranges: str, join: tuple
@@ -162,6 +163,7 @@ class TestRanges:
 
 
 class TestBiases:
+    @pytest.mark.slow
     def test_the_mean_error_of_what_comes_out_falls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         images = [SOLVAY]
         quantize_onnx(YUNET, tmp_path / "with.onnx", images)
@@ -179,6 +181,7 @@ class TestBiases:
 
 
 class TestFile:
+    @pytest.mark.slow
     def test_finds_the_faces_that_the_float_file_finds(self, int8: Path) -> None:
         image = cv2.imread(str(SOLVAY))
         expected, found = (
@@ -210,6 +213,7 @@ class TestFile:
         scales = [numpy_helper.to_array(weights[makers[node.input[1]].input[1]]) for node in convolutions]
         assert [scale.size for scale in scales] == [weight.dims[0] for weight in stored]
 
+    @pytest.mark.slow
     def test_says_of_itself_what_the_float_file_said(self, tmp_path: Path) -> None:
         model = onnx.load(YUNET)
         onnx.helper.set_model_props(model, {"facedet_mm": json.dumps({"layout": "yunet"}), "author": "somebody"})
@@ -218,6 +222,7 @@ class TestFile:
         said = {entry.key: entry.value for entry in onnx.load(tmp_path / "int8.onnx").metadata_props}
         assert said == {"facedet_mm": '{"layout": "yunet"}', "author": "somebody"}
 
+    @pytest.mark.slow
     def test_symmetric_ranges_have_no_offset(self, tmp_path: Path) -> None:
         quantize_onnx(YUNET, tmp_path / "int8.onnx", [SOLVAY], input_size=128, symmetric=True)
         model = onnx.load(tmp_path / "int8.onnx")
@@ -317,6 +322,7 @@ class TestReport:
     def test_says_which_way_a_value_changed(self, before: float, after: float, text: str) -> None:
         assert ratio_text(before, after, "faster", "slower") == text
 
+    @pytest.mark.slow
     def test_is_true_for_a_model_name_and_the_file_lies_in_this_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

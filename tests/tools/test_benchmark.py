@@ -83,6 +83,7 @@ def test_the_figures_of_a_row_belong_together(annotated: tuple[Path, Path]) -> N
     assert small["ap"]["hard"] < 50
 
 
+@pytest.mark.slow
 def test_more_images_a_call_take_longer_and_more_memory() -> None:
     few, many = (measure_job(replace(JOB, batch=batch)) for batch in (1, 16))
     assert many["p50_ms"] > 4 * few["p50_ms"]
@@ -109,6 +110,7 @@ def test_a_process_that_dies_is_an_error(monkeypatch) -> None:
         measure_job(JOB)
 
 
+@pytest.mark.slow
 def test_the_table_the_json_and_the_plot(annotated: tuple[Path, Path], tmp_path: Path) -> None:
     truth, images = annotated
     files = ["--json", tmp_path / "rows.json", "--plot", tmp_path / "plot.png"]
