@@ -18,27 +18,11 @@ from facedet_mm.datasets.predictions import Predictions, check_detections, image
 from facedet_mm.errors import AnnotationError
 from facedet_mm.system.files import write_text
 from facedet_mm.system.reading import MB, read_whole_file
-from facedet_mm.system.text import FLOAT32_MAX, are_plain_numbers, has_control_characters, parse_number
+from facedet_mm.system.text import FLOAT32_MAX, are_plain_numbers, one_line, parse_number
 
 _LARGEST_FILE = 64 * MB
 """Of one image: about a million boxes."""
 _COUNT = re.compile(rb"[0-9]{1,9}")
-
-
-def check_image_name(name: str) -> None:
-    """Checks that a submission file can hold an image's name, which is its first line.
-
-    Raises:
-        AnnotationError: The name contains a line break or another control character.
-
-    Example:
-        >>> check_image_name("party/1.jpg")
-    """
-    if has_control_characters(name):
-        raise AnnotationError(
-            f"the name of the image {name!r} contains a line break or another control character, which the lines of a "
-            "submission can't hold; rename it"
-        )
 
 
 def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: ArrayLike, scores: ArrayLike) -> None:
@@ -48,12 +32,13 @@ def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: 
 
     Args:
         path: ``<event>/<image>.txt`` below the submission's folder; missing folders are made.
-        image_name: First line of the file; a line break in it is written as ``\n`` or ``\r``.
+        image_name: First line of the file; a line break or other control character in it is written as
+            an escape such as ``\n``.
         boxes: (N, 4) x1 y1 x2 y2 in pixels.
         scores: (N,).
 
     Raises:
-        AnnotationError: A box or score is not finite in float32, or the name contains control characters.
+        AnnotationError: A box or score is not finite in float32.
         ValueError: The shapes do not agree.
         FaceDetError: The file can't be written.
 
@@ -67,8 +52,6 @@ def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: 
         10.0 10.0 40.0 50.0 0.9
         >>> folder.cleanup()
     """
-    check_image_name(f"{Path(path).parent.name}/{Path(path).name}")
-    check_image_name(image_name)
     boxes, scores = check_detections(image_name, boxes, scores)
     order = np.argsort(-scores, kind="stable")
     rows = np.column_stack([boxes, scores])[order].astype(np.float64)
@@ -77,8 +60,7 @@ def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: 
         row = int(np.argmin((np.abs(rows) <= FLOAT32_MAX).all(1)))
         raise AnnotationError(f"{image_name}: detection {order[row]} is beyond the range of float32")
     lines = [" ".join(map(repr, row)) for row in rows.tolist()]
-    first_line = image_name.replace("\n", "\\n").replace("\r", "\\r")
-    write_text(path, "\n".join([first_line, str(len(rows)), *lines, ""]))
+    write_text(path, "\n".join([one_line(image_name), str(len(rows)), *lines, ""]))
 
 
 def read_predictions(folder: str | os.PathLike[str]) -> Predictions:

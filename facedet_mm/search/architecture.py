@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -112,4 +113,7 @@ def _fraction(name: str, value: Any) -> float:
 def _checked_metrics(metrics: Any) -> dict[str, float]:
     if not isinstance(metrics, dict) or METRIC not in metrics:
         raise ValueError(f"a finished architecture has no {METRIC}")
-    return {name: _fraction(name, value) for name, value in metrics.items()}
+    known = {name: _fraction(name, value) for name, value in metrics.items() if value == value}
+    if METRIC not in known:
+        raise ValueError(f"{METRIC} of a finished architecture is not a number")
+    return {name: known.get(name, math.nan) for name in metrics}  # NaN: no face counts in that setting
