@@ -18,6 +18,7 @@ from pathlib import Path
 from facedet_mm.cli import guard
 from facedet_mm.errors import AnnotationError, FaceDetError
 from facedet_mm.structures import Faces
+from facedet_mm.system.text import one_line
 from facedet_mm.tracking import PRESETS, ByteTracker
 from facedet_mm.tracking.mot import find_files, read_detections, write_tracks
 
@@ -57,13 +58,13 @@ def track_files(args: argparse.Namespace) -> int:
             detections = read_detections(path)
         except AnnotationError as error:
             failed += 1
-            print(f"track_mot: error: {error}", file=sys.stderr)
+            print(f"track_mot: error: {one_line(error)}", file=sys.stderr)
             continue
         tracker.reset()
         frames = list(track(tracker, detections, kalman))
         lines = write_tracks(args.out / path.name, frames)
         ids = max((int(faces.track_ids.max()) for _, faces in frames if len(faces)), default=0)
-        print(f"{path.name}: {max(detections)} frames, {lines} boxes, {ids} tracks -> {args.out / path.name}")
+        print(one_line(f"{path.name}: {max(detections)} frames, {lines} boxes, {ids} tracks -> {args.out / path.name}"))
     if failed:
         print(f"track_mot: {failed} of {len(files)} files failed", file=sys.stderr)
     return 1 if failed else 0

@@ -17,6 +17,9 @@ from facedet_mm.datasets.ground_truth import SETTINGS, GroundTruth
 from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.corruptions import CORRUPTIONS, SEVERITIES
 from facedet_mm.system.files import write_text
+from facedet_mm.system.reading import MB, read_text_file
+
+_LARGEST_FILE = 16 * MB
 
 
 def describe_run(
@@ -82,21 +85,25 @@ class Results:
             FaceDetError: The file belongs to another run, or is not such a file.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            path.stat()
         except FileNotFoundError:
             return cls(path, run)
-        except (OSError, UnicodeDecodeError) as error:
-            raise FaceDetError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        except (OSError, ValueError):
+            pass  # reading the file says what is wrong
+        text = read_text_file(path, _LARGEST_FILE, "a file of results")
         try:
-            content = json.loads(text)
-            ap = dict(_cell(row) for row in content["cells"])
-            differing = [key for key in {**content["run"], **run} if content["run"].get(key) != run.get(key)]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FaceDetError(f"{path} has no results of this benchmark; delete it or write elsewhere") from error
-        if differing:
+            content = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
+            before, ap = _parse(content)
+        except (ValueError, RecursionError) as error:
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
             raise FaceDetError(
-                f"{path} has the results of another run, which differs in {', '.join(differing)}; delete it or write "
-                "elsewhere"
+                f"{path} has no results of this benchmark ({reason}); delete it or write elsewhere"
+            ) from error
+        differing = [key for key in {**before, **run} if _json(before.get(key)) != _json(run.get(key))]
+        if differing:
+            names = ", ".join(differing[:5]) + (", …" if len(differing) > 5 else "")
+            raise FaceDetError(
+                f"{path} has the results of another run, which differs in {names}; delete it or write elsewhere"
             )
         return cls(path, run, ap)
 
@@ -126,9 +133,59 @@ class Results:
         return {**cell._asdict(), "value": cell.value, **_finite(self.ap[cell])}
 
 
-def _cell(row: dict[str, Any]) -> tuple[Cell, dict[str, float]]:
-    ap = {s: math.nan if row[s] is None else float(row[s]) for s in SETTINGS}
-    return Cell(str(row["corruption"]), int(row["severity"]), bool(row["clahe"])), ap
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name comes twice")
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _json(value: Any) -> str:
+    """Returns a text that differs where values differ: Python takes ``True`` for 1 and ``1.0`` for 1."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _parse(content: Any) -> tuple[dict[str, Any], dict[Cell, dict[str, float]]]:
+    """Returns the description of the run and the results of its cells.
+
+    Raises:
+        ValueError: The content is not what :meth:`Results.save` writes.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("run"), dict):
+        raise ValueError("it does not describe a run")
+    rows = content.get("cells")
+    if not isinstance(rows, list):
+        raise ValueError("it has no cells")
+    known = set(plan_cells(CORRUPTIONS, SEVERITIES, clahe=True))
+    found: dict[Cell, dict[str, float]] = {}
+    for row in rows:
+        cell, ap = _cell(row)
+        if cell not in known or cell in found:
+            raise ValueError(f"its cell {str(cell)[:60]!r} is {'there twice' if cell in found else 'unknown'}")
+        found[cell] = ap
+    return content["run"], found
+
+
+def _cell(row: Any) -> tuple[Cell, dict[str, float]]:
+    if not isinstance(row, dict):
+        raise ValueError("a cell is no object")
+    name, severity, clahe = row.get("corruption"), row.get("severity"), row.get("clahe")
+    if not isinstance(name, str) or type(severity) is not int or not isinstance(clahe, bool):
+        raise ValueError("a cell has no corruption, severity or clahe")
+    return Cell(name, severity, clahe), {setting: _fraction(row, setting) for setting in SETTINGS}
+
+
+def _fraction(row: dict[str, Any], setting: str) -> float:
+    value = row.get(setting, "")
+    if value is None:
+        return math.nan
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError(f"an AP {setting} is {str(value)[:40]!r}, not a number from 0 to 1")
+    return float(value)
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

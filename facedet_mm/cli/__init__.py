@@ -11,9 +11,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from facedet_mm.errors import FaceDetError, MissingDependencyError
+from facedet_mm.system.text import one_line
 from facedet_mm.version import __version__
 
 COMMANDS = {
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser(wanted: str | None) -> argparse.ArgumentParser:
     """Returns the parser. Only the command ``wanted`` gets its arguments, which imports it; ``None`` means all."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="facedet",
         description="Face detection with SCRFD and YuNet.",
         epilog="facedet COMMAND --help describes a command.",
@@ -61,6 +62,13 @@ def build_parser(wanted: str | None) -> argparse.ArgumentParser:
         if wanted in (None, name):
             _module(name).add_arguments(sub)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose usage errors show names without their escapes."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
 
 
 def _module(command: str) -> Any:
@@ -84,7 +92,7 @@ def guard(run: Callable[[], int], name: str) -> int:
         sys.stdout.flush()
         return status
     except FaceDetError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
+        print(f"{name}: error: {one_line(error)}", file=sys.stderr)
         if isinstance(error, MissingDependencyError) and "facedet doctor" not in str(error):
             print("facedet doctor says what is installed, what is missing and how to fix it", file=sys.stderr)
         return 1
@@ -92,13 +100,13 @@ def guard(run: Callable[[], int], name: str) -> int:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
     except MemoryError as error:
-        print(f"{name}: error: not enough memory: {error}", file=sys.stderr)
+        print(f"{name}: error: not enough memory: {one_line(error)}", file=sys.stderr)
         return 1
     except OSError as error:
         _silence()
         if not isinstance(error, BrokenPipeError):
             place = f"{error.filename}: " if error.filename else ""
-            print(f"{name}: error: {place}{error.strerror or error}", file=sys.stderr)
+            print(f"{name}: error: {one_line(f'{place}{error.strerror or error}')}", file=sys.stderr)
         return 1
 
 

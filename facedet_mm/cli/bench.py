@@ -20,6 +20,7 @@ from facedet_mm.cli.arguments import add_settings, input_size, non_negative, pos
 from facedet_mm.detectors import DetectorOptions, InputSize, open_detector
 from facedet_mm.io.images import read_image
 from facedet_mm.system.files import write_text
+from facedet_mm.system.text import one_line
 from facedet_mm.zoo import asset_path
 
 _EPILOG = """\
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     image = read_image(args.image)
     options = settings_from(args, DetectorOptions, input_size=args.sizes[0], threads=None)
     cells = len(args.threads) * len(args.sizes) * len(args.batches)
-    print(f"{args.model}, {image.shape[1]} x {image.shape[0]} image, milliseconds per image")
+    print(f"{one_line(args.model)}, {image.shape[1]} x {image.shape[0]} image, milliseconds per image")
     print(f"{'size':>10}{'batch':>7}{'threads':>9}{'median':>9}{'p95':>9}{'images/s':>12}{'faces':>7}")
     rows = []
     found = _rows(options, image, args.threads, args.sizes, args.batches, args.seconds)

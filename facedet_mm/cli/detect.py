@@ -25,6 +25,7 @@ from facedet_mm.io.formats import ImageFaces
 from facedet_mm.io.images import opencv_logging, read_image, read_pages
 from facedet_mm.structures import Faces
 from facedet_mm.system.concurrency import map_ahead, thread_pool
+from facedet_mm.system.text import one_line
 
 _EPILOG = """\
 examples:
@@ -140,10 +141,10 @@ def run(args: argparse.Namespace) -> int:
         for item in map_ahead(pool, write, _detect(detector, items, args.batch), ahead):
             bar.update()
             for note in item.notes:
-                bar.write(f"facedet detect: {note}; --pages uses all", file=sys.stderr)
+                bar.write(f"facedet detect: {one_line(note)}; --pages uses all", file=sys.stderr)
             if item.error or item.image is None or item.faces is None:
                 failed += 1
-                bar.write(f"facedet detect: error: {item.error}", file=sys.stderr)
+                bar.write(f"facedet detect: error: {one_line(item.error)}", file=sys.stderr)
                 continue
             height, width = item.image.shape[:2]
             found += len(item.faces)
@@ -204,7 +205,8 @@ def _progress(total: int) -> tqdm[Any]:
 
 
 def _summary(path: str, faces: Faces, target: Path | None) -> str:
-    lines = [f"{path}: {len(faces)} face{'' if len(faces) == 1 else 's'}{f' -> {target}' if target else ''}"]
+    where = f" -> {target}" if target else ""
+    lines = [one_line(f"{path}: {len(faces)} face{'' if len(faces) == 1 else 's'}{where}")]
     if len(faces) <= _LISTED:
         for box, score in zip(faces.boxes, faces.scores, strict=True):
             x1, y1, x2, y2 = (f"{value:.0f}" for value in box)

@@ -14,6 +14,7 @@ from facedet_mm.evaluation import WiderFaceResult, evaluate
 from facedet_mm.evaluation.wider_face import SIZE_EDGES
 from facedet_mm.report.plots import check_plot, plot_curves
 from facedet_mm.system.files import write_text
+from facedet_mm.system.text import one_line
 
 _EPILOG = """\
 example:
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     result = evaluate(predictions, ground_truth, args.iou_thr, args.allow_missing)
     for what, names in (("without predictions", result.missing), ("not in the ground truth, left out", result.surplus)):
         if names:
-            print(f"facedet eval: note: {len(names)} images {what}, first {names[0]}", file=sys.stderr)
+            print(f"facedet eval: note: {len(names)} images {what}, first {one_line(names[0])}", file=sys.stderr)
     print(format_result(result), flush=True)
     if args.json:
         fractions = {name: None if math.isnan(ap) else ap for name, ap in result.ap.items()}

@@ -9,6 +9,7 @@ from typing import Any
 
 from facedet_mm.cli.arguments import fraction, input_size, positive
 from facedet_mm.system.dependencies import missing_dependency
+from facedet_mm.system.text import one_line
 
 _EPILOG = """\
 examples:
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {name:<10} largest difference {difference:.1e} (allowed {verification.allowed[name]:g})")
     if not export.simplified:
         print("not simplified; for a smaller graph: pip install onnxsim")
-    print(f"written: {args.out} ({export.metadata['name']}, {args.kind}, {_sides(spec)})")
+    print(f"written: {one_line(args.out)} ({export.metadata['name']}, {args.kind}, {_sides(spec)})")
     return 0
 
 

@@ -8,6 +8,7 @@ import sys
 from tqdm import tqdm
 
 from facedet_mm.errors import ModelError
+from facedet_mm.system.text import one_line
 from facedet_mm.zoo import MODELS, ZooModel, cache_dir, cached_path, fetch, find_model, weights_path
 
 _EPILOG = """\
@@ -153,4 +154,4 @@ def _ask(model: ZooModel) -> bool:
 
 
 def _note(message: str) -> None:
-    tqdm.write(f"facedet models: {message}", file=sys.stderr)  # print would break a progress bar
+    tqdm.write(f"facedet models: {one_line(message)}", file=sys.stderr)  # print would break a progress bar

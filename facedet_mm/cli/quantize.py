@@ -21,6 +21,7 @@ from facedet_mm.detectors import Detector, build_detector
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.io.images import read_image
 from facedet_mm.system.files import write_text
+from facedet_mm.system.text import one_line
 from facedet_mm.zoo import weights_path
 
 _EPILOG = """\
@@ -88,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     found = [image.path for image in find_inputs(args.calibration, args.recursive)]
     images = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, args.samples).round().astype(int))]
     result = quantize_onnx(model, out, images, input_size=args.size, symmetric=args.symmetric, ranges=args.ranges)
-    print(f"written: {out}, {result.convolutions} convolutions in INT8, ranges measured on {result.images} images")
+    done = f"{result.convolutions} convolutions in INT8, ranges measured on {result.images} images"
+    print(f"written: {one_line(out)}, {done}")
     report: dict[str, dict[str, Any]] = {
         "float": {"file": str(model), "bytes": result.bytes_before},
         "int8": {"file": str(out), "bytes": result.bytes_after},

@@ -14,6 +14,7 @@ from facedet_mm.report.page import check_packages, render
 from facedet_mm.report.results import Options, Report
 from facedet_mm.report.runs import Run, find_runs
 from facedet_mm.system.files import write_text
+from facedet_mm.system.text import one_line
 
 _EPILOG = """\
 examples:
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     options = Options(args.score_thr, allow_missing=args.allow_missing, shots=args.crops)
     report = Report.of(runs, faces, images, options)
     write_text(args.out, render(report, args.out))
-    print(f"wrote {args.out}", file=sys.stderr)
+    print(f"wrote {one_line(args.out)}", file=sys.stderr)
     return 0
 
 

@@ -22,6 +22,7 @@ from facedet_mm.imaging.corruptions import CORRUPTIONS, SEVERITIES
 from facedet_mm.report.heat_map import plot_heat_map
 from facedet_mm.report.plots import check_plot
 from facedet_mm.system.settings import declared_settings
+from facedet_mm.system.text import one_line
 from facedet_mm.zoo import weights_path
 
 _SUFFIXES = (".onnx", ".py", ".pth", ".pt")
@@ -92,7 +93,10 @@ def run(args: argparse.Namespace) -> int:
     wanted = plan_cells(args.corruptions, args.severities, args.clahe)
     cells = [cell for cell in wanted if cell not in results.ap]
     if len(cells) < len(wanted):
-        print(f"facedet robustness: {len(wanted) - len(cells)} cells are in {results.path} already", file=sys.stderr)
+        print(
+            f"facedet robustness: {len(wanted) - len(cells)} cells are in {one_line(results.path)} already",
+            file=sys.stderr,
+        )
     results.save()
     with tqdm(total=len(cells) * len(files), unit="img", disable=not sys.stderr.isatty(), leave=False) as bar:
         for cell, ap in measure(detector, ground_truth, files, cells, args.workers, bar.update):
@@ -101,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
             bar.write(f"{cell}: {' / '.join(_percent(ap.values()))}", file=sys.stderr)
     print(format_results(results), flush=True)
     plot_heat_map(results, out / "heat_map.png")
-    print(f"\n{results.path}\n{out / 'heat_map.png'}")
+    print(f"\n{one_line(results.path)}\n{one_line(out / 'heat_map.png')}")
     return 0
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from facedet_mm.system.files import write_text
+from facedet_mm.system.text import one_line
 from facedet_mm.tracking.evaluation import score_tracks
 
 _EPILOG = """\
@@ -34,11 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     scores = score_tracks(args.results, args.ground_truth)
-    width = max(map(len, scores))
+    shown = {name: one_line(name) for name in scores}
+    width = max(map(len, shown.values()))
     print(f"{'':{width}}{'HOTA':>8}{'MOTA':>8}{'IDF1':>8}{'switches':>10}{'tracks':>8}")
     for name, row in scores.items():
         percents = "".join(f"{100 * value:8.2f}" for value in (row.hota, row.mota, row.idf1))
-        print(f"{name:{width}}{percents}{row.switches:10}{row.tracks:8}")
+        print(f"{shown[name]:{width}}{percents}{row.switches:10}{row.tracks:8}")
     if args.json:
         write_text(args.json, json.dumps({name: asdict(row) for name, row in scores.items()}, indent=2) + "\n")
     return 0

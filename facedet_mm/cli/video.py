@@ -9,6 +9,7 @@ from typing import Any
 
 from facedet_mm.cli.arguments import add_settings, non_negative, positive, settings_from
 from facedet_mm.detectors import DetectorOptions
+from facedet_mm.system.text import one_line
 from facedet_mm.video.pipeline import VideoFaceDetector, VideoOptions
 from facedet_mm.video.sources import open_source
 
@@ -48,10 +49,10 @@ def run(args: argparse.Namespace) -> int:
     summary = _process(args)
     print(_report(args.input, summary))
     for note in summary["notes"]:
-        print(f"facedet video: {note}", file=sys.stderr)
+        print(f"facedet video: {one_line(note)}", file=sys.stderr)
     if summary["stopped"] is None:
         return 0
-    print(f"facedet video: stopped early: {summary['stopped']}", file=sys.stderr)
+    print(f"facedet video: stopped early: {one_line(summary['stopped'])}", file=sys.stderr)
     return 130 if summary["stopped"] == "interrupted" else 1
 
 
@@ -66,12 +67,12 @@ def _process(args: argparse.Namespace) -> dict[str, Any]:
 def _report(name: str, summary: dict[str, Any]) -> str:
     ids = "" if summary["unique_faces"] is None else f", {summary['unique_faces']} tracks"
     dropped = f", {summary['dropped_frames']} frames dropped" if summary["dropped_frames"] else ""
-    written = "".join(f"\n  -> {path}" for path in summary["outputs"])
+    written = "".join(f"\n  -> {one_line(path)}" for path in summary["outputs"])
     faces, speed = (
         f"{summary['avg_faces_per_frame']:.1f} faces per frame",
         f"{summary['avg_fps']:.0f} frames per second",
     )
-    return f"{name}: {summary['total_frames']} frames, {faces}{ids}{dropped}, {speed}{written}"
+    return f"{one_line(name)}: {summary['total_frames']} frames, {faces}{ids}{dropped}, {speed}{written}"
 
 
 def raw_size(text: str) -> tuple[int, int]:

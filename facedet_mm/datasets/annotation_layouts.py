@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from facedet_mm.errors import AnnotationError
+from facedet_mm.system.text import has_control_characters
 
 __all__ = ["Layout", "find_layout", "malformed"]
 
 _NAME = re.compile(r".*\.[A-Za-z]\w*")
-_SIZED_NAME = re.compile(r"(.*\.[A-Za-z]\w*)\s+(\d+)\s+(\d+)")
+_SIZED_NAME = re.compile(r"(.*\.[A-Za-z]\w*)\s+([0-9]{1,9})\s+([0-9]{1,9})")
+_COUNT = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ def find_layout(path: str | os.PathLike[str], lines: Sequence[str]) -> Layout:
     return _scan_hash_format(path, lines) if first.startswith("#") else _scan_wider(path, lines)
 
 
+def _check_name(path: str | os.PathLike[str], index: int, line: str, name: str) -> None:
+    if has_control_characters(name):
+        raise malformed(path, index, line, "the name of an image without control characters")
+
+
 def malformed(path: str | os.PathLike[str], index: int, line: str, expected: str) -> AnnotationError:
     """Returns the error for a line, whose index counts from 0."""
     found = f"{line[:77]}…" if len(line) > 78 else line
@@ -69,10 +76,11 @@ def _scan_wider(path: str | os.PathLike[str], lines: Sequence[str]) -> Layout:
         name = lines[index]
         if not _NAME.fullmatch(name):
             raise malformed(path, index, name, "the name of an image, like 'event/image.jpg'")
+        _check_name(path, index, name, name)
         if at + 1 == len(numbered):
             raise AnnotationError(f"{path} ends after line {index + 1}: expected the number of faces of {name}")
         count_index = numbered[at + 1]
-        if not lines[count_index].isdecimal():
+        if not _COUNT.fullmatch(lines[count_index]):
             raise malformed(path, count_index, lines[count_index], f"the number of faces of {name}")
         count = int(lines[count_index])
         faces = numbered[at + 2 : at + 2 + count]
@@ -107,6 +115,7 @@ def _scan_hash_format(path: str | os.PathLike[str], lines: Sequence[str]) -> Lay
         match = pattern.fullmatch(lines[index][1:].strip())
         if match is None:
             raise malformed(path, index, lines[index], expected)
+        _check_name(path, index, lines[index], match[0])
         names.append(match[1] if kind == "scrfd" else match[0])
         sizes.append((int(match[2]), int(match[3])) if kind == "scrfd" else None)
     face_lines = [i for i, line in enumerate(lines) if line and not line.startswith("#")]

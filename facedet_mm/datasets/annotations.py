@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.datasets.annotation_layouts import Layout, find_layout, malformed
-from facedet_mm.errors import AnnotationError
+from facedet_mm.system.reading import MB, read_text_file
+from facedet_mm.system.text import FLOAT32_MAX, are_plain_numbers, parse_number
 
 ATTRIBUTE_NAMES = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
 """Columns of :attr:`ImageAnnotation.attributes`, in the order of the WIDER FACE files."""
 
+_LARGEST_FILE = 256 * MB
+"""That of WIDER FACE's training images has 12 MB."""
+_LARGEST_LABEL = 1 << 31
 _FACE_COLUMNS = {
     "wider": {4: "x y w h", 10: f"x y w h {' '.join(ATTRIBUTE_NAMES)}"},
     "retinaface": {4: "x y w h", 19: "x y w h and 5 times x y visible", 20: "x y w h, 5 times x y visible and blur"},
@@ -84,12 +89,7 @@ def read_annotations(path: str | os.PathLike[str]) -> list[ImageAnnotation]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is not a UTF-8 text file, so it has no annotations") from error
-    except OSError as error:
-        raise AnnotationError(f"cannot read the annotation file {path}: {error.strerror or error}") from error
+    text = read_text_file(path, _LARGEST_FILE, "an annotation file").replace("\r\n", "\n").replace("\r", "\n")
     return [line.strip() for line in text.split("\n")]
 
 
@@ -106,11 +106,11 @@ def _parse_faces(
             values[rows, :width] = _numbers([faces[i] for i in rows.tolist()], width)
         else:
             values[rows] = np.nan
-    bad = np.flatnonzero(~np.isfinite(values).all(1))
+    bad = np.flatnonzero(~_are_usable(layout, values, columns))
     if bad.size:
         index = layout.face_lines[bad[0]]
         wanted = " or ".join(f"'{text}'" for text in _FACE_COLUMNS[layout.kind].values())
-        raise malformed(path, index, lines[index], f"a face as numbers {wanted}")
+        raise malformed(path, index, lines[index], f"a face as finite decimal numbers {wanted}")
     if layout.kind == "scrfd":
         _check_corners(path, lines, layout, values)
     return values, columns
@@ -121,14 +121,27 @@ def _numbers(faces: Sequence[str], width: int) -> NDArray[np.float64]:
 
     def parse(face: str) -> list[float]:
         try:
-            return [float(field) for field in face.split()]
+            return [parse_number(field) for field in face.split()]
         except ValueError:
             return [np.nan] * width
 
-    try:
-        return np.loadtxt(faces, ndmin=2, comments=None)
-    except ValueError:
-        return np.array([parse(face) for face in faces])
+    if are_plain_numbers("".join(faces).encode()):
+        with contextlib.suppress(ValueError):
+            return np.loadtxt(faces, ndmin=2, comments=None)
+    return np.array([parse(face) for face in faces])
+
+
+def _are_usable(layout: Layout, values: NDArray[np.float64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Returns (M,) bool, the faces whose numbers, and the corners made of them, are finite float32 and whole labels."""
+    usable = np.asarray((np.abs(values) <= FLOAT32_MAX).all(1))
+    if layout.kind != "scrfd":
+        values = np.where(usable[:, None], values, 0)
+        usable &= (np.abs(values[:, :2] + values[:, 2:4]) <= FLOAT32_MAX).all(1)
+    if layout.kind == "wider":
+        labels = values[:, 4:10]
+        whole = (np.abs(labels) < _LARGEST_LABEL) & (labels == np.trunc(labels))
+        usable &= whole.all(1) | (columns != 10)
+    return usable
 
 
 def _check_corners(

@@ -11,14 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.datasets.annotations import ATTRIBUTE_NAMES, ImageAnnotation, read_annotations
-from facedet_mm.datasets.ground_truth import (
-    FACES_FILE,
-    GroundTruth,
-    load_mat,
-    mat_folder,
-    official_layout,
-    read_ground_truth,
-)
+from facedet_mm.datasets.ground_truth import FACES_FILE, GroundTruth, mat_folder, read_ground_truth
+from facedet_mm.datasets.mat_files import load_mat, official_layout, whole_numbers
 from facedet_mm.datasets.predictions import image_key
 from facedet_mm.errors import AnnotationError
 
@@ -92,7 +86,7 @@ def read_annotated_faces(
         columns = _attribute_columns(annotations, truth, path)
     else:
         truth = read_ground_truth(path)
-        columns = _mat_columns(mat_folder(path) / FACES_FILE, len(truth.boxes))
+        columns = _mat_columns(mat_folder(path) / FACES_FILE, truth)
     if attributes is not None:
         columns = _attribute_columns(read_annotations(Path(attributes)), truth, Path(attributes))
         if not columns:
@@ -123,7 +117,7 @@ def _attribute_columns(
     return {name: _checked(table[:, ATTRIBUTE_NAMES.index(name)], name, path) for name in ATTRIBUTE_LABELS}
 
 
-def _mat_columns(path: Path, faces: int) -> dict[str, NDArray[np.int64]]:
+def _mat_columns(path: Path, truth: GroundTruth) -> dict[str, NDArray[np.int64]]:
     """Returns the attributes of the official MAT file; reduced copies have none."""
     try:
         lists = load_mat(path, tuple(f"{name}_label_list" for name in ATTRIBUTE_LABELS))
@@ -133,9 +127,13 @@ def _mat_columns(path: Path, faces: int) -> dict[str, NDArray[np.int64]]:
     for name in ATTRIBUTE_LABELS:
         with official_layout(path):
             events = lists[f"{name}_label_list"].ravel()
-            column = np.concatenate([image.ravel() for event in events for image in event.ravel()]).astype(np.int64)
-        if len(column) != faces:
-            raise AnnotationError(f"{path}: {name}_label_list has {len(column)} labels for {faces} faces")
+            images = [whole_numbers(image, name) for event in events for image in event.ravel()]
+            column = np.concatenate([np.zeros(0, np.int64), *images])
+        if len(column) != len(truth.boxes) or [len(image) for image in images] != np.diff(truth.offsets).tolist():
+            raise AnnotationError(
+                f"{path}: {name}_label_list has {len(column)} labels for {len(truth.boxes)} faces, or they are those "
+                "of other images"
+            )
         columns[name] = _checked(column, name, path)
     return columns
 

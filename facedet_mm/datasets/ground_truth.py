@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.io import loadmat
 
+from facedet_mm.datasets.mat_files import image_boxes, load_mat, name_of, official_layout, whole_numbers
 from facedet_mm.datasets.predictions import image_key, refuse_duplicates
 from facedet_mm.errors import AnnotationError
+from facedet_mm.system.text import FLOAT32_MAX
 
 SETTINGS = ("easy", "medium", "hard")
 """The three settings of WIDER FACE; each counts a subset of the faces."""
@@ -58,16 +57,16 @@ class GroundTruth:
                 count in no setting.
 
         Raises:
-            AnnotationError: An image comes twice.
+            AnnotationError: An image comes twice, or a box is not finite in float32.
         """
         names: list[str] = []
         counts: list[int] = [0]
         boxes: list[NDArray[np.float64]] = [np.zeros((0, 4))]
         ignore: list[NDArray[np.bool_]] = [np.zeros(0, bool)]
-        for name, image_boxes, image_ignore in images:
+        for name, given_boxes, given_ignore in images:
             names.append(image_key(name))
-            boxes.append(np.asarray(image_boxes, np.float64).reshape(-1, 4))
-            ignore.append(np.asarray(image_ignore, bool))
+            boxes.append(np.asarray(given_boxes, np.float64).reshape(-1, 4))
+            ignore.append(np.asarray(given_ignore, bool))
             counts.append(len(boxes[-1]))
         refuse_duplicates(names, names)
         all_boxes = np.concatenate(boxes)
@@ -75,6 +74,13 @@ class GroundTruth:
         valid = ~np.concatenate(ignore)
         settings = {name: valid & (heights >= least) for name, least in MIN_HEIGHTS.items()}
         return cls(tuple(names), np.cumsum(counts, dtype=np.int64), all_boxes, settings)
+
+    def __post_init__(self) -> None:
+        usable = (np.abs(self.boxes) <= FLOAT32_MAX).all(1)
+        if not usable.all():  # an area would overflow, and every IoU of the image would be NaN
+            row = int(np.argmin(usable))
+            image = self.names[int(np.searchsorted(self.offsets, row, side="right")) - 1]
+            raise AnnotationError(f"{image}: a face is not finite in float32: {self.boxes[row].tolist()}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -117,37 +123,6 @@ def mat_folder(folder: Path) -> Path:
     )
 
 
-@contextmanager
-def official_layout(path: Path) -> Iterator[Path]:
-    """Turns the errors that cells of an unexpected shape or type cause into an error that names the file.
-
-    Raises:
-        AnnotationError: The lists of the file are not in the official layout.
-    """
-    try:
-        yield path
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise AnnotationError(f"{path}: its lists are not in the official layout ({error})") from error
-
-
-def load_mat(path: Path, variables: tuple[str, ...]) -> dict[str, Any]:
-    """Reads the given variables of a MAT file.
-
-    Raises:
-        AnnotationError: The file is missing, cannot be read or lacks a variable.
-    """
-    if not path.is_file():
-        raise AnnotationError(f"{path} is missing; the ground truth needs all four MAT files")
-    try:
-        content: dict[str, Any] = loadmat(path, variable_names=variables)
-    except Exception as error:  # the parser of loadmat fails in many ways on damaged files
-        raise AnnotationError(f"{path} cannot be read as a MAT file: {error}") from error
-    for name in variables:
-        if name not in content:
-            raise AnnotationError(f"{path} holds no {name}; it is cut short or not one of the official files")
-    return content
-
-
 def _read_faces(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.float64]]:
     faces = load_mat(path, ("event_list", "file_list", "face_bbx_list"))
     names: list[str] = []
@@ -155,9 +130,10 @@ def _read_faces(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray
     for event, files, events_boxes in zip(
         faces["event_list"].ravel(), faces["file_list"].ravel(), faces["face_bbx_list"].ravel(), strict=True
     ):
-        for file, image_boxes in zip(files.ravel(), events_boxes.ravel(), strict=True):
-            names.append(image_key(f"{event.item()}/{file.item()}"))
-            boxes.append(np.asarray(image_boxes, np.float64).reshape(-1, 4))
+        for file, faces_of_image in zip(files.ravel(), events_boxes.ravel(), strict=True):
+            names.append(image_key(f"{name_of(event)}/{name_of(file)}"))
+            boxes.append(image_boxes(faces_of_image, names[-1]))
+    refuse_duplicates(names, [f"{path}, image {i}" for i in range(1, len(names) + 1)])
     offsets = np.cumsum([0, *map(len, boxes)], dtype=np.int64)
     corners = np.concatenate(boxes)
     corners[:, 2:] += corners[:, :2]
@@ -170,7 +146,7 @@ def _read_setting(path: Path, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
     if len(lists) != len(offsets) - 1:
         raise AnnotationError(f"{path} lists {len(lists)} images, {FACES_FILE} has {len(offsets) - 1}")
     counts = [image.size for image in lists]
-    index = np.concatenate([image.ravel() for image in lists]).astype(np.int64) - 1
+    index = np.concatenate([np.zeros(0, np.int64), *(whole_numbers(image, "gt_list") for image in lists)]) - 1
     images = np.repeat(np.arange(len(lists)), counts)
     outside = (index < 0) | (index >= np.diff(offsets)[images])
     if outside.any():

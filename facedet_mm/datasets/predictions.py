@@ -71,7 +71,11 @@ class Predictions:
 def image_key(path: str) -> str:
     """Returns the key ``event/image`` of an image or of its prediction file.
 
-    It is the last folder and the file name, without ``.txt`` and without the suffix of an image.
+    It is the last folder and the file name, without ``.txt`` and without the suffix of an image. Files are named by it,
+    so it never leads out of a folder.
+
+    Raises:
+        AnnotationError: The last folder is ``..``.
 
     Example:
         >>> image_key("WIDER_val/images/0--Parade/0_Parade_marchingband_1_465.jpg")
@@ -79,7 +83,11 @@ def image_key(path: str) -> str:
         >>> image_key("0--Parade/0_Parade_marchingband_1_465.jpg.txt")
         '0--Parade/0_Parade_marchingband_1_465'
     """
-    stem = "/".join(path.replace("\\", "/").split("/")[-2:])
+    event, _, name = path.replace("\\", "/").rpartition("/")
+    event = event.rpartition("/")[2]
+    if event == "..":
+        raise AnnotationError(f"image {path!r}: the folder of an image must have a name, not ..")
+    stem = f"{event}/{name}" if event else name
     if stem.lower().endswith(".txt"):
         stem = stem[:-4]
     root, dot, suffix = stem.rpartition(".")

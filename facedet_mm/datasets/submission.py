@@ -5,9 +5,10 @@ A file has the image's name, the number of boxes, and one line ``x y w h score``
 
 from __future__ import annotations
 
-import math
 import os
+import re
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from facedet_mm.datasets.predictions import Predictions, check_detections, image_key, refuse_duplicates
 from facedet_mm.errors import AnnotationError
 from facedet_mm.system.files import write_text
+from facedet_mm.system.reading import MB, read_whole_file
+from facedet_mm.system.text import FLOAT32_MAX, are_plain_numbers, one_line, parse_number
+
+_LARGEST_FILE = 64 * MB
+"""Of one image: about a million boxes."""
+_COUNT = re.compile(rb"[0-9]{1,9}")
 
 
 def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: ArrayLike, scores: ArrayLike) -> None:
@@ -25,12 +32,13 @@ def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: 
 
     Args:
         path: ``<event>/<image>.txt`` below the submission's folder; missing folders are made.
-        image_name: First line of the file; a line break in it is written as ``\n`` or ``\r``.
+        image_name: First line of the file; a line break or other control character in it is written as
+            an escape such as ``\n``.
         boxes: (N, 4) x1 y1 x2 y2 in pixels.
         scores: (N,).
 
     Raises:
-        AnnotationError: A box or score is not a finite number.
+        AnnotationError: A box or score is not finite in float32.
         ValueError: The shapes do not agree.
         FaceDetError: The file can't be written.
 
@@ -48,9 +56,11 @@ def write_prediction_file(path: str | os.PathLike[str], image_name: str, boxes: 
     order = np.argsort(-scores, kind="stable")
     rows = np.column_stack([boxes, scores])[order].astype(np.float64)
     rows[:, 2:4] -= rows[:, :2]
+    if not (np.abs(rows) <= FLOAT32_MAX).all():
+        row = int(np.argmin((np.abs(rows) <= FLOAT32_MAX).all(1)))
+        raise AnnotationError(f"{image_name}: detection {order[row]} is beyond the range of float32")
     lines = [" ".join(map(repr, row)) for row in rows.tolist()]
-    first_line = image_name.replace("\n", "\\n").replace("\r", "\\r")
-    write_text(path, "\n".join([first_line, str(len(rows)), *lines, ""]))
+    write_text(path, "\n".join([one_line(image_name), str(len(rows)), *lines, ""]))
 
 
 def read_predictions(folder: str | os.PathLike[str]) -> Predictions:
@@ -92,9 +102,9 @@ def _prediction_files(folder: Path) -> list[tuple[str, str]]:
     files = [
         (event.name, file.name)
         for event in _entries(folder)
-        if event.is_dir()
+        if _is(event, os.DirEntry.is_dir)
         for file in _entries(event)
-        if file.name.lower().endswith(".txt") and file.is_file()
+        if file.name.lower().endswith(".txt") and _is(file, os.DirEntry.is_file)
     ]
     if not files:
         raise AnnotationError(f"{folder} holds no prediction file; expected {folder}/<event>/<image>.txt")
@@ -109,36 +119,43 @@ def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
         raise AnnotationError(f"cannot read {os.fspath(folder)}: {error.strerror or error}") from error
 
 
+def _is(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    try:
+        return kind(entry)
+    except OSError as error:  # such as links in a circle
+        raise AnnotationError(f"cannot read {entry.path}: {error.strerror or error}") from error
+
+
 def _read_file(path: str) -> NDArray[np.float64]:
     """Returns the (N, 5) rows x y w h score of a file."""
-    try:
-        with open(path, "rb") as stream:
-            lines = stream.read().splitlines()
-    except OSError as error:
-        raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
+    lines = read_whole_file(path, _LARGEST_FILE, "a prediction file").splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
     if len(lines) < 2:
         what = "is empty" if not lines else "ends after its first line"
         raise AnnotationError(f"{path} {what}; an image without faces has two lines: its name and 0")
-    try:
-        count = int(lines[1])
-    except ValueError:
-        raise AnnotationError(f"{path}:2: expected the number of boxes, not {_shown(lines[1])}") from None
+    if not _COUNT.fullmatch(lines[1].strip()):
+        raise AnnotationError(f"{path}:2: expected the number of boxes, not {_shown(lines[1])}")
+    count = int(lines[1])
     if count != len(lines) - 2:
         raise AnnotationError(f"{path}:2: says {count} boxes, but {len(lines) - 2} lines follow")
+    if not are_plain_numbers(b"".join(lines[2:])):
+        raise _line_error(path, lines)
     rows = [line.split() for line in lines[2:]]
     try:
         table = np.array([[float(field) for field in row] for row in rows], np.float64).reshape(-1, 5)
     except ValueError:
         raise _line_error(path, lines) from None
-    if len(table) != count or not np.isfinite(table).all():
+    if len(table) != count or not (np.abs(table) <= FLOAT32_MAX).all():
         raise _line_error(path, lines)
+    if not (np.abs(table[:, :2] + table[:, 2:4]) <= FLOAT32_MAX).all():
+        row = int(np.argmin((np.abs(table[:, :2] + table[:, 2:4]) <= FLOAT32_MAX).all(1)))
+        raise AnnotationError(f"{path}:{row + 3}: the box ends beyond the range of float32: {_shown(lines[row + 2])}")
     return table
 
 
 def _line_error(path: str, lines: list[bytes]) -> AnnotationError:
-    """Returns the error for the first box line that is not five finite numbers."""
+    """Returns the error for the first box line that is not five plain, finite numbers."""
     problems = ((number, _problem(line)) for number, line in enumerate(lines[2:], start=3))
     number, problem = next((number, problem) for number, problem in problems if problem)
     return AnnotationError(f"{path}:{number}: {problem}")
@@ -150,11 +167,9 @@ def _problem(line: bytes) -> str:
         return f"expected 5 numbers (x y w h score), found {len(fields)}: {_shown(line)}"
     for field in fields:
         try:
-            finite = math.isfinite(float(field))
-        except ValueError:
-            return f"{_shown(field)} is not a number: {_shown(line)}"
-        if not finite:
-            return f"{_shown(field)} is not a finite number: {_shown(line)}"
+            parse_number(field.decode("utf-8", "replace"))
+        except ValueError as error:
+            return f"{error}: {_shown(line)}"
     return ""
 
 

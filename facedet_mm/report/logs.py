@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.errors import AnnotationError
+from facedet_mm.system.reading import MB
+from facedet_mm.system.text import FLOAT32_MAX
 
 __all__ = ["SCALARS", "Row", "RunLog", "final_metrics", "find_logs", "join_logs", "read_rows"]
 
@@ -21,6 +24,11 @@ Row = dict[str, float]
 
 SCALARS = "vis_data/scalars.json"
 """Path of a log below the folder of its training session."""
+_LONGEST_LINE = MB
+_LARGEST_FILE = 512 * MB
+"""A training of 640 epochs writes 10 MB in lines of 400 bytes."""
+_LAST_STEP = 2**53
+_METRICS = "wider_face/"
 
 
 @dataclass(frozen=True)
@@ -90,8 +98,8 @@ def find_logs(path: str | os.PathLike[str]) -> list[Path]:
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """Reads the rows of a log.
 
-    Values that are not numbers are left out; NaN and infinity stay. A last line that was cut off while it was written
-    is left out, too: it is no JSON and has no line end.
+    Values that are not numbers are left out; NaN stays, and numbers beyond float32 are infinite. A last line that was
+    cut off while it was written is left out, too: it is no JSON and has no line end.
 
     Raises:
         AnnotationError: The file can't be read or a line is not a row of a log; the message names file and line.
@@ -104,17 +112,17 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
         ...     read_rows(log)
         [{'loss': 2.5, 'step': 50}]
     """
-    try:
-        lines = Path(path).read_bytes().split(b"\n")
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read as a log: {error.strerror or error}") from error
-    if _cut_off(lines[-1]):
-        lines.pop()
-    return [_parse_row(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    rows = []
+    for number, line, last in _numbered_lines(path):
+        if line.strip() and not (last and _is_cut_off(line)):
+            rows.append(_parse_row(path, number, line))
+    return rows
 
 
 def join_logs(logs: Iterable[Sequence[Row]]) -> RunLog:
     """Joins the logs of a run that was resumed: where a later one begins, the earlier ones no longer count.
+
+    The same holds within a log where the steps go back, so that they ascend in the result.
 
     Example:
         >>> join_logs([[{"step": 1, "loss": 3}, {"step": 2, "loss": 2}], [{"step": 2, "loss": 1}]]).train
@@ -122,7 +130,7 @@ def join_logs(logs: Iterable[Sequence[Row]]) -> RunLog:
     """
     train: list[Row] = []
     val: list[Row] = []
-    for rows in logs:
+    for rows in itertools.chain.from_iterable(map(_split_where_steps_go_back, logs)):
         new_train = [row for row in rows if "loss" in row]
         new_val = [row for row in rows if "loss" not in row]
         if new_train:
@@ -150,38 +158,98 @@ def final_metrics(work_dir: str | os.PathLike[str], epochs: int) -> Row | None:
     """
     for log in reversed(find_logs(work_dir)):
         for row in reversed(read_rows(log)):
-            metrics = {name: value for name, value in row.items() if name.startswith("wider_face/")}
+            metrics = {name: value for name, value in row.items() if name.startswith(_METRICS)}
             if "wider_face/hard" in metrics and row["step"] == epochs:
                 return metrics
     return None
 
 
-def _cut_off(line: bytes) -> bool:
-    """Whether a last line is the beginning of a row."""
-    return line.lstrip().startswith(b"{") and _parse(line) is None
-
-
-def _parse(line: bytes) -> Any:
+def _numbered_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes, bool]]:
+    """Yields number and text of each line, and whether it is the last one and has no line end."""
+    read = 0
     try:
-        return json.loads(line)
+        with open(path, "rb") as stream:
+            for number in itertools.count(1):
+                line = stream.readline(_LONGEST_LINE + 1)
+                read += len(line)
+                if len(line) > _LONGEST_LINE or read > _LARGEST_FILE:
+                    what = f"line {number} has more than 1 MB" if read <= _LARGEST_FILE else "it is larger than 512 MB"
+                    raise AnnotationError(f"{path} is not a log of a training run: {what}")
+                if not line:
+                    return
+                yield number, line, not line.endswith(b"\n")
+    except (OSError, ValueError) as error:
+        raise AnnotationError(
+            f"{path}: cannot be read as a log: {getattr(error, 'strerror', None) or error}"
+        ) from error
+
+
+def _is_cut_off(line: bytes) -> bool:
+    """Whether a last line is the beginning of a row."""
+    try:
+        json.loads(line)
     except (ValueError, RecursionError):
-        return None
+        return line.lstrip().startswith(b"{")
+    return False
 
 
 def _parse_row(path: str | os.PathLike[str], number: int, line: bytes) -> Row:
-    row = _parse(line)
-    if not isinstance(row, dict) or not _is_number(row.get("step")) or not math.isfinite(row["step"]):
-        text = line.decode("utf-8", "replace")
+    try:
+        return _row(json.loads(line, object_pairs_hook=_once))
+    except (ValueError, RecursionError) as error:
+        text = line.decode("utf-8", "replace").strip()
         shown = f"{text[:77]}…" if len(text) > 78 else text
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise AnnotationError(
             f"{path}, line {number}: expected a JSON object with a number 'step', as in the {SCALARS} of a run, "
-            f"found {shown!r}; a line that a crash cut short can be deleted"
-        )
-    return {name: value for name, value in row.items() if _is_number(value)}
+            f"found {shown!r} ({reason}); a line that a crash cut short can be deleted"
+        ) from None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a name comes twice")
+    return row
+
+
+def _row(content: Any) -> Row:
+    """Returns the numbers of a row; those beyond float32 are infinite, as they are for PyTorch.
+
+    Raises:
+        ValueError: It is no row of a log.
+    """
+    if not isinstance(content, dict) or "step" not in content:
+        raise ValueError("it has no step")
+    row = {name: _float32(value) for name, value in content.items() if type(value) in (int, float)}
+    for name in ("step", "epoch", "loss"):
+        if name in content and name not in row:
+            raise ValueError(f"{name} is not a number")
+    for name in ("step", "epoch"):
+        if name in row and not (0 <= row[name] <= _LAST_STEP and row[name] == math.floor(row[name])):
+            raise ValueError(f"{name} is not a whole number from 0")
+    for name, value in row.items():
+        if name.startswith(_METRICS) and not (0 <= value <= 1 or math.isnan(value)):
+            raise ValueError(f"{name} is an AP, which is from 0 to 1")
+    return row
+
+
+def _float32(value: float) -> float:
+    return value if not abs(value) > FLOAT32_MAX else math.inf if value > 0 else -math.inf
+
+
+def _split_where_steps_go_back(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Yields the parts of a log that several sessions wrote to."""
+    part: list[Row] = []
+    last = {True: -1.0, False: -1.0}
+    for row in rows:
+        trains = "loss" in row
+        if row["step"] <= last[trains]:
+            yield part
+            part, last = [], {True: -1.0, False: -1.0}
+        part.append(row)
+        last[trains] = row["step"]
+    yield part
 
 
 def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:

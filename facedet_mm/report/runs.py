@@ -11,6 +11,7 @@ from typing import Any
 
 from facedet_mm.errors import AnnotationError
 from facedet_mm.report.logs import SCALARS, RunLog, find_logs, join_logs, read_rows
+from facedet_mm.system.reading import MB, read_text_file
 
 __all__ = ["Run", "find_runs"]
 
@@ -18,6 +19,12 @@ PREDICTIONS = "predictions"
 """Subfolder of a run with its predictions."""
 BENCH = "bench.json"
 """File of a run with the times that ``facedet bench --json`` writes."""
+_TIMES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("median_ms", "p95_ms"), (int, float)),
+    "size": (int, str),
+    "batch": (int,),
+    "threads": (int, type(None)),
+}
 
 
 @dataclass(frozen=True)
@@ -110,9 +117,22 @@ def _read_bench(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        for row in rows:
-            float(row["median_ms"]), float(row["p95_ms"]), row["size"], row["batch"], row["threads"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise AnnotationError(f"{path}: not a file that facedet bench --json writes ({error!r})") from error
-    return list(rows)
+        rows = json.loads(read_text_file(path, MB, "a file that facedet bench --json writes"))
+        if not isinstance(rows, list):
+            raise ValueError("it is no list")
+        return [_checked_times(row) for row in rows]
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise AnnotationError(f"{path}: not a file that facedet bench --json writes ({reason})") from error
+
+
+def _checked_times(row: Any) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise ValueError("it has something else than rows")
+    for name, kinds in _TIMES.items():
+        if name not in row or type(row[name]) not in kinds:
+            raise ValueError(f"{name} is missing or of another kind")
+    for name in ("median_ms", "p95_ms"):
+        if not 1e-9 < row[name] < 1e15:
+            raise ValueError(f"{name} is no time in milliseconds")
+    return row

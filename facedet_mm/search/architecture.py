@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,10 @@ METRIC = "wider_face/hard"
 """The metric that the search maximizes."""
 RECORDED = ("shares", "operations", "parameters")
 """Attributes of a trial that stay the same when the architecture is trained again."""
+_LARGEST_SETTING = 1 << 20
+_LARGEST_NUMBER = 10**9
+_MOST_OPERATIONS = 10**18
+_LONGEST_ERROR = 1000
 _STATES = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
@@ -62,23 +67,26 @@ class Architecture:
         """
         attributes: dict[str, Any] = trial.user_attrs
         done, failed = trial.state == TrialState.COMPLETE, trial.state == TrialState.FAIL
+        if trial.state not in _STATES:
+            raise ValueError(f"trial {trial.number} has the state {trial.state.name}, which a search never gives")
+        shares = attributes["shares"]
         return cls(
             number=architecture_number(trial),
             step=step,
-            settings={name: int(trial.params[name]) for name in SETTINGS},
-            shares={name: float(attributes["shares"][name]) for name in SHARES},
-            operations=int(attributes["operations"]),
-            parameters=int(attributes["parameters"]),
+            settings={name: _whole(name, trial.params[name], _LARGEST_SETTING) for name in SETTINGS},
+            shares={name: _fraction(name, shares[name]) for name in SHARES},
+            operations=_whole("operations", attributes["operations"], _MOST_OPERATIONS),
+            parameters=_whole("parameters", attributes["parameters"], _MOST_OPERATIONS),
             state=_STATES[trial.state],
-            metrics={str(name): float(value) for name, value in attributes["metrics"].items()} if done else None,
-            error=str(attributes.get("error")) if failed else None,
+            metrics=_checked_metrics(attributes["metrics"]) if done else None,
+            error=str(attributes.get("error"))[:_LONGEST_ERROR] if failed else None,
             trial=trial.number,
         )
 
 
 def architecture_number(trial: FrozenTrial | Trial) -> int:
     """Returns the number of a trial's architecture, which all its trials share."""
-    return int(trial.user_attrs.get("number", trial.number + 1))
+    return _whole("number", trial.user_attrs.get("number", trial.number + 1), _LARGEST_NUMBER)
 
 
 def waiting_trial(
@@ -88,3 +96,24 @@ def waiting_trial(
     return create_trial(
         state=TrialState.WAITING, params=dict(settings), distributions=dict(ranges), user_attrs=dict(attributes)
     )
+
+
+def _whole(name: str, value: Any, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{name} is {str(value)[:40]!r}, not a whole number from 0 to {most:,}")
+    return value
+
+
+def _fraction(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError(f"{name} is {str(value)[:40]!r}, not a number from 0 to 1")
+    return float(value)
+
+
+def _checked_metrics(metrics: Any) -> dict[str, float]:
+    if not isinstance(metrics, dict) or METRIC not in metrics:
+        raise ValueError(f"a finished architecture has no {METRIC}")
+    known = {name: _fraction(name, value) for name, value in metrics.items() if value == value}
+    if METRIC not in known:
+        raise ValueError(f"{METRIC} of a finished architecture is not a number")
+    return {name: known.get(name, math.nan) for name in metrics}  # NaN: no face counts in that setting

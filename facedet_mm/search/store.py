@@ -33,6 +33,7 @@ _UNREADABLE = (
     OptunaError,
 )
 """What Optuna raises for a damaged journal, or for one that cannot be read or written."""
+_LARGEST_JOURNAL = 1 << 30
 _START_UP = timedelta(minutes=1)
 """A worker that claimed an architecture this long ago has written its name beside it, unless it was killed."""
 
@@ -54,6 +55,10 @@ class SearchStore:
         lock = JournalFileOpenLock(str(self.path))
         with self._naming_the_file():
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and not self.path.is_file():
+                raise ValueError("it is no file")
+            if self.path.exists() and self.path.stat().st_size > _LARGEST_JOURNAL:
+                raise ValueError("it is larger than 1 GB, which no search writes")
             self._storage = JournalStorage(JournalFileBackend(str(self.path), lock))
             known = {study.study_name for study in self._storage.get_all_studies()}
             if not known and self.path.stat().st_size:
@@ -67,7 +72,10 @@ class SearchStore:
             facts: dict[str, Any] = self._studies[STEPS[0]].user_attrs
             if facts and not re.fullmatch(r"\w[\w.-]*\.py", facts["template"]):
                 raise ValueError(f"its template {facts['template']!r} is not a plain file name")
-            return dict(template=facts["template"], budget=float(facts["budget"])) if facts else {}
+            budget = facts["budget"] if facts else 1.0
+            if type(budget) not in (int, float) or not 0 < budget < 1e18:
+                raise ValueError(f"its budget {str(budget)[:40]!r} is no number of multiply-adds")
+            return dict(template=facts["template"], budget=float(budget)) if facts else {}
 
     def settle(self, template: str, budget: float) -> None:
         """Records what the search is about.
@@ -208,6 +216,8 @@ def _is_gone(trial: FrozenTrial) -> bool:
     if worker is None:
         return trial.datetime_start is None or datetime.now() - trial.datetime_start > _START_UP
     host, pid = worker
+    if not isinstance(host, str) or type(pid) is not int or pid < 1:
+        raise ValueError(f"{str(worker)[:60]!r} is no worker")
     if host != socket.gethostname() or os.name == "nt":  # where signal 0 is Ctrl-C
         return False
     try:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +11,10 @@ from typing import Any
 
 from facedet_mm.errors import AnnotationError
 from facedet_mm.system.dependencies import missing_dependency
-from facedet_mm.tracking.mot import find_files
+from facedet_mm.system.files import write_text
+from facedet_mm.tracking.mot import find_files, read_rows
 
-__all__ = ["TrackScores", "score_tracks"]
-
-_MOST_FRAMES = 10_000_000
+__all__ = ["TrackScores", "score_tracks", "write_numbered_anew"]
 
 
 @dataclass(frozen=True)
@@ -70,13 +67,15 @@ def score_tracks(results: str | os.PathLike[str], ground_truth: str | os.PathLik
         data = Path(scratch, "results", "ours", "data")
         data.mkdir(parents=True)
         Path(scratch, "gt").mkdir()
-        lengths = {}
-        for name, path in truths.items():
-            lengths[name] = max(_last_frame(path), _last_frame(tracks[name]))
-            shutil.copyfile(path, Path(scratch, "gt", f"{name}.txt"))
-            shutil.copyfile(tracks[name], data / f"{name}.txt")
+        names = {f"video{i}": name for i, name in enumerate(truths, 1)}  # TrackEval makes paths of them
+        lengths = {
+            plain: write_numbered_anew(
+                truths[name], tracks[name], Path(scratch, "gt", f"{plain}.txt"), data / f"{plain}.txt"
+            )
+            for plain, name in names.items()
+        }
         found = _trackeval(Path(scratch), lengths)
-    return {"all" if name == "COMBINED_SEQ" else name: _scores(found[name]["pedestrian"]) for name in found}
+    return {names.get(name, "all"): _scores(found[name]["pedestrian"]) for name in found}
 
 
 def _files(place: str | os.PathLike[str]) -> dict[str, Path]:
@@ -84,26 +83,28 @@ def _files(place: str | os.PathLike[str]) -> dict[str, Path]:
     return {file.stem: file for file in files} if Path(place).is_dir() else {"video": files[0]}
 
 
-def _last_frame(path: Path) -> int:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise AnnotationError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    return max((_frame(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()), default=0)
+def write_numbered_anew(truth: Path, tracks: Path, truth_out: Path, tracks_out: Path) -> int:
+    """Writes both files of a video for TrackEval: frames without lines left out, IDs numbered from 1.
 
+    TrackEval's memory and time grow with the largest frame number and ID, whatever a file names; its scores depend on
+    neither the numbers nor the empty frames.
 
-def _frame(path: Path, number: int, line: str) -> int:
-    try:
-        values = [float(value) for value in line.split(",")]
-        if len(values) < 7 or not all(map(math.isfinite, values)):
-            raise ValueError("fewer than 7 values, or one that is not a number")
-        if not 1 <= values[0] <= _MOST_FRAMES:
-            raise ValueError(f"frames count from 1 to {_MOST_FRAMES}")
-        return int(values[0])
-    except ValueError as error:
-        raise AnnotationError(
-            f"{path}, line {number}: expected frame,id,left,top,width,height,score,…: {error}"
-        ) from error
+    Returns:
+        Number of frames.
+
+    Raises:
+        AnnotationError: A file is malformed, or a line has no track ID.
+    """
+    files = [(path, list(read_rows(path))) for path in (truth, tracks)]
+    frames = {frame: i for i, frame in enumerate(sorted({row.frame for _, rows in files for row in rows}), 1)}
+    for (path, rows), target in zip(files, (truth_out, tracks_out), strict=True):
+        for row in rows:
+            if row.track_id < 0:
+                raise AnnotationError(f"{path}, line {row.line}: expected a track ID from 0, not {row.track_id}")
+        ids = {track: i for i, track in enumerate(sorted({row.track_id for row in rows}), 1)}
+        lines = (",".join(map(repr, (frames[r.frame], ids[r.track_id], *r.box, *r.others))) for r in rows)
+        write_text(target, "".join(f"{line}\n" for line in lines))
+    return len(frames)
 
 
 def _trackeval(folder: Path, lengths: dict[str, int]) -> dict[str, Any]:

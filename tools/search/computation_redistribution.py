@@ -27,6 +27,7 @@ from facedet_mm.cli.arguments import positive
 from facedet_mm.errors import FaceDetError
 from facedet_mm.system.dependencies import missing_dependency
 from facedet_mm.system.files import write_text
+from facedet_mm.system.text import one_line
 
 try:
     import optuna
@@ -125,7 +126,9 @@ def train_architectures(args: argparse.Namespace) -> int:
         finished += 1
         failed += trained.state == "failed"
         waiting = len(store.architectures(args.step, "waiting"))
-        outcome = f"{100 * trained.metrics[METRIC]:.2f} hard AP" if trained.metrics else f"failed, {trained.error}"
+        outcome = (
+            f"{100 * trained.metrics[METRIC]:.2f} hard AP" if trained.metrics else f"failed, {one_line(trained.error)}"
+        )
         print(f"{trained.step} {trained.number}: {outcome}; {waiting} waiting", flush=True)
     return int(failed > 0)
 

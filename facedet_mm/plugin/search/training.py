@@ -79,7 +79,9 @@ def _train(store: SearchStore, architecture: Architecture, launch: Launch) -> tu
         return metrics, ""
     words = launch.words(config, work_dir)
     try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        done = subprocess.run(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, encoding="utf-8", errors="replace"
+        )
     except OSError as error:
         raise FaceDetError(f"cannot start {words[0]}: {error.strerror or error}") from error
     write_text(work_dir / "output.txt", done.stdout)
