@@ -438,7 +438,7 @@ class TestFixedBatches:
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
         onnx.save(model, tmp_path / "three.onnx")
         if not rewritten:
-            monkeypatch.setattr("facedet_mm.detectors.onnx.rewrite", lambda *_, **__: None)
+            monkeypatch.setattr("facedet_mm.detectors.rewriting.rewrite", lambda *_, **__: None)
         detector = OnnxDetector(tmp_path / "three.onnx")
         images = [solvay[: 900 + 300 * i] for i in range(4)]
         found = detector.detect_batch(images)
@@ -462,7 +462,7 @@ class TestFixedBatches:
             output.name = f"{output.name}.rows"
             del output.type.tensor_type.shape.dim[0]
         onnx.save(model, tmp_path / "two.onnx")
-        monkeypatch.setattr("facedet_mm.detectors.onnx.rewrite", lambda *_, **__: None)
+        monkeypatch.setattr("facedet_mm.detectors.rewriting.rewrite", lambda *_, **__: None)
         with pytest.raises(ModelError, match=r"two\.onnx takes 2 images at a time, but its outputs have no batch axis"):
             OnnxDetector(tmp_path / "two.onnx")
 
