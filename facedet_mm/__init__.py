@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from facedet_mm.version import __version__
+
+# From 1.32 on, ONNX Runtime reports its use to Microsoft and writes a device ID into the user's cache folder, unless
+# this is set before its first import. Everything here, and every process that is started from here, imports us first.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _EXPORTS = {
     "Faces": "facedet_mm.structures",

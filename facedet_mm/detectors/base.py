@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import os
@@ -146,7 +145,8 @@ class LetterboxDetector(ABC):
         for name in changes:
             if _FIXED[name] and getattr(options, name) != getattr(self._options, name):
                 raise FaceDetError(f"{name} is fixed once the model is open; use build_detector({name}=…)")
-        replaced = copy.copy(self)
+        replaced = object.__new__(type(self))  # a copy, which copy.copy would open again
+        replaced.__dict__.update(self.__dict__)
         replaced._configure(options)
         return replaced
 

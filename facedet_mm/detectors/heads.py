@@ -83,6 +83,13 @@ class RowLevel:
         cells = _cells(self.stride, len(scores), self.anchors, width).take(rows, 0)
         return cells, np.concatenate([outputs[i].take(rows, 0) for i in self.outputs], axis=1)
 
+    def fits(self, outputs: Sequence[NDArray[np.float32]], batch: int, width: int, height: int) -> bool:
+        """Returns whether the outputs of a batch have the shapes that belong to an input of this size."""
+        rows = (height // self.stride) * (width // self.stride) * self.anchors
+        shapes = [outputs[i].shape for i in self.outputs]
+        whole = all(shape[:-1] == ((rows,) if len(shape) == 2 and batch == 1 else (batch, rows)) for shape in shapes)
+        return whole and shapes[0][-1] == 4 and shapes[-1][-1] == 1
+
 
 @dataclass(frozen=True)
 class MapLevel:
@@ -116,6 +123,13 @@ class MapLevel:
         rows = values.take(channels * size + cell[:, None])
         return _cells(self.stride, size, 1, width).take(cell, 0), rows
 
+    def fits(self, outputs: Sequence[NDArray[np.float32]], batch: int, width: int, height: int) -> bool:
+        """Does what :meth:`RowLevel.fits` does."""
+        shape = outputs[self.map].shape
+        least = max(map(max, self.channels)) + 1
+        cells = (batch, height // self.stride, width // self.stride)
+        return len(shape) == 4 and (shape[0], *shape[2:]) == cells and shape[1] >= least
+
     @cached_property
     def _channels(self) -> NDArray[np.intp]:
         return np.array(self.channels)
@@ -143,6 +157,10 @@ class Head:
     def divisor(self) -> int:
         """Both sides of the input are multiples of this number."""
         return max(level.stride for level in self.levels)
+
+    def fits(self, outputs: Sequence[NDArray[np.float32]], batch: int, width: int, height: int) -> bool:
+        """Returns whether the outputs of a batch belong to an input of ``width`` × ``height``."""
+        return all(level.fits(outputs, batch, width, height) for level in self.levels)
 
     @property
     def logits(self) -> bool:

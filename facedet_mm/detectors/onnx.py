@@ -17,6 +17,8 @@ from facedet_mm.detectors.session import EXPECTED, NMS_INPUTS, SessionDetector, 
 from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
 
 _ERRORS_ONLY = 3
+_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+"""Types of outputs; the first one needs no conversion."""
 
 
 class _Device(NamedTuple):
@@ -104,6 +106,10 @@ class OrtSession:
         known = first.type in ("tensor(float)", "tensor(uint8)")
         if len(inputs) != 1 or not known or not takes_images(self.input_shape, first.type == "tensor(uint8)"):
             raise ModelError(f"{path} is not a face detector: its input is {described}; {EXPECTED}")
+        strange = [f"{o.name} {o.type}" for o in outputs if o.type not in _FLOATS and len(o.shape) != 1]
+        if strange:
+            raise ModelError(f"{path} is not a face detector: its outputs are {', '.join(strange)}; {EXPECTED}")
+        self._casts = any(output.type in _FLOATS[1:] for output in outputs)
         self._input_name = first.name
         self._output_names = [output.name for output in outputs]
         self.output_shapes = [_sides(output.shape) for output in outputs]
@@ -125,7 +131,7 @@ class OrtSession:
             )
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise ModelError(f"{self.path} fails on a {describe_size(blob)} input: {error}; {EXPECTED}") from error
-        return outputs
+        return [np.asarray(output, np.float32) for output in outputs] if self._casts else outputs
 
 
 def _open(path: Path, content: str | bytes, device: str | None, threads: int | None) -> ort.InferenceSession:

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.rewriting import open_fastest
 from facedet_mm.detectors.session import EXPECTED, NMS_INPUTS, SessionDetector, check_file, describe_size, takes_images
 from facedet_mm.errors import ModelError
+from facedet_mm.system.dependencies import without_telemetry
+
+with without_telemetry():
+    import openvino as ov
 
 _CAPABILITIES = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16"}
 

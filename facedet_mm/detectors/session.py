@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from facedet_mm.detectors.base import CPU_BATCH_PIXELS, LetterboxDetector, NetworkInput
 from facedet_mm.detectors.end2end import DecodedHead, check_fixed_thresholds, find_decoded_head, select_faces
 from facedet_mm.detectors.heads import Head, Place, find_head
+from facedet_mm.detectors.metadata import read_metadata
 from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.postprocess import postprocess
 from facedet_mm.detectors.preprocess import Letterbox, make_blob, make_pixels, padding_of
@@ -26,6 +26,8 @@ NMS_INPUTS = frozenset({"score_thr", "iou_thr", "content_size"})
 """Optional inputs of a file with NMS inside: its thresholds, (1,) float32, and the sizes (width, height) of the images
 in the input, (N, 2) float32."""
 _TRIAL_SIZE = (128, 128)
+_MAX_FITTING = 1024
+"""Number of input sizes whose outputs are remembered as checked."""
 
 
 class Session(Protocol):
@@ -91,9 +93,9 @@ class SessionDetector(LetterboxDetector):
         self._pixels = _takes_pixels(session)
         batch, height, width = (session.input_shape[i] for i in ((0, 1, 2) if self._pixels else (0, 2, 3)))
         fixed_size = (width, height) if width is not None and height is not None else None
-        self._metadata = _metadata(session)
-        self.head = _find_any_head(session, fixed_size, self._metadata, trial_size)
+        self.head, self._metadata = _find_any_head(session, fixed_size, trial_size)
         self._padding = padding_of(self.head.normalization)
+        self._fitting = set[tuple[tuple[int, ...], ...]]()
         has_batch_axis = (
             isinstance(self.head, DecodedHead)
             or bool(session.places)
@@ -111,6 +113,14 @@ class SessionDetector(LetterboxDetector):
         )
         super().__init__(options, network)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the path and the settings; a worker process opens the file again."""
+        return _reopen, (type(self), str(self._session.path.absolute()), self._keywords())
+
+    def _keywords(self) -> dict[str, Any]:
+        """Returns the keywords that open the same detector again."""
+        return dict(vars(self._options))
+
     def _make_input(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> NDArray[Any]:
         if self._pixels:
             return make_pixels(images, letterboxes, self._padding)
@@ -123,13 +133,50 @@ class SessionDetector(LetterboxDetector):
             blob = np.concatenate([blob, np.zeros((missing, *blob.shape[1:]), blob.dtype)])
         if isinstance(self.head, DecodedHead):
             outputs = self._run_nms(blob, [*letterboxes, *[letterboxes[-1]] * missing])
+            self._check_decoded(blob, outputs, self.head)
             for i, letterbox in enumerate(letterboxes):
                 yield select_faces(self.head, [output[i] for output in outputs], letterbox, score_thr, iou_thr)
             return
         outputs = self._session.run(blob)
+        self._check(blob, outputs, self.head)
         for i, letterbox in enumerate(letterboxes):
             view_outputs = [output if output.ndim == 2 else output[i] for output in outputs]
             yield postprocess(self.head, view_outputs, letterbox, score_thr, iou_thr)
+
+    def _check(self, blob: NDArray[Any], outputs: Sequence[NDArray[np.float32]], head: Head) -> None:
+        """Raises :class:`ModelError` if outputs do not fit the input and each other, or hold a NaN."""
+        shapes = (blob.shape, *[output.shape for output in outputs])
+        if shapes not in self._fitting:
+            width, height = _size(blob)
+            if not head.fits(outputs, len(blob), width, height):
+                found = ", ".join(str(output.shape) for output in outputs)
+                raise ModelError(
+                    f"{self._session.path} gives outputs of shape {found} on a {describe_size(blob)} input, which do "
+                    "not belong to its strides; export the file again"
+                )
+            if len(self._fitting) >= _MAX_FITTING:
+                self._fitting.clear()
+            self._fitting.add(shapes)
+        for output in outputs:
+            self._check_numbers(blob, output)
+
+    def _check_decoded(self, blob: NDArray[Any], outputs: Sequence[NDArray[np.float32]], head: DecodedHead) -> None:
+        shape = outputs[head.scores].shape
+        fits = len(shape) == 2 and shape[0] == len(blob) and outputs[head.boxes].shape == (*shape, 4)
+        if not fits or (head.landmarks is not None and outputs[head.landmarks].shape != (*shape, 5, 2)):
+            found = ", ".join(str(output.shape) for output in outputs)
+            raise ModelError(
+                f"{self._session.path} gives outputs of shape {found}, which do not belong together; {EXPECTED}"
+            )
+        self._check_numbers(blob, outputs[head.scores])
+
+    def _check_numbers(self, blob: NDArray[Any], output: NDArray[np.float32]) -> None:
+        values = output.reshape(-1)
+        if math.isnan(values.dot(values)):  # the sum of squares: NaN if and only if a value is, in a few microseconds
+            raise ModelError(
+                f"{self._session.path} gives values that are not numbers (NaN) on a {describe_size(blob)} input: its "
+                "weights are damaged or overflow in this precision; use another file or precision"
+            )
 
     def _run_nms(self, blob: NDArray[Any], letterboxes: Sequence[Letterbox]) -> Sequence[NDArray[np.float32]]:
         """Runs a file that may have NMS inside, with this detector's thresholds."""
@@ -160,40 +207,50 @@ def takes_images(shape: tuple[int | None, ...], pixels: bool) -> bool:
 
 def describe_size(blob: NDArray[Any]) -> str:
     """Returns the width and height of an input, for error messages."""
+    return " x ".join(map(str, _size(blob)))
+
+
+def _size(blob: NDArray[Any]) -> tuple[int, int]:
     height, width = blob.shape[1:3] if blob.shape[1] != 3 else blob.shape[2:]
-    return f"{width} x {height}"
+    return width, height
+
+
+def _reopen(kind: Callable[..., SessionDetector], path: str, keywords: Mapping[str, Any]) -> SessionDetector:
+    return kind(path, **keywords)
 
 
 def _takes_pixels(session: Session) -> bool:
     return session.input_shape[1] != 3
 
 
-def _metadata(session: Session) -> dict[str, Any]:
-    try:
-        return dict(json.loads(session.metadata or "{}"))
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"{session.path}: its metadata is damaged ({error}); export the file again") from error
-
-
 def _find_any_head(
-    session: Session, fixed_size: tuple[int, int] | None, metadata: Mapping[str, Any], trial_size: tuple[int, int]
-) -> Head | DecodedHead:
+    session: Session, fixed_size: tuple[int, int] | None, trial_size: tuple[int, int]
+) -> tuple[Head | DecodedHead, dict[str, Any]]:
+    """Returns how the outputs are read, and the metadata."""
     width, height = fixed_size or trial_size
     batch = session.input_shape[0] or 1
     shapes = [tuple(d for d in shape if d is not None) for shape in session.output_shapes]
     try:
+        metadata = _metadata(session)
         if session.places:
             maps = session.run(_blank(session, batch, width, height))
             shapes = [place.shape(maps) for place in session.places]
-            return find_head(shapes, width, height, metadata, session.places)
+            return find_head(shapes, width, height, metadata, session.places), metadata
         if decoded := find_decoded_head(session.output_shapes, metadata):
-            return decoded
+            return decoded, metadata
         # A file with a free input may still declare the output sizes of the input it was exported with.
         if not (fixed_size and all(len(s) == len(t) for s, t in zip(shapes, session.output_shapes, strict=True))):
             shapes = [output.shape for output in session.run(_blank(session, batch, width, height))]
-        return find_head(shapes, width, height, metadata)
+        return find_head(shapes, width, height, metadata), metadata
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{session.path} is not a face detector of a known kind: {error}; {EXPECTED}") from error
+
+
+def _metadata(session: Session) -> dict[str, Any]:
+    try:
+        return read_metadata(session.metadata)
+    except ValueError as error:
+        raise ValueError(f"its metadata is damaged or wrong ({error}); export the file again") from error
 
 
 def _blank(session: Session, batch: int, width: int, height: int) -> NDArray[Any]:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from facedet_mm.system.dependencies import without_telemetry
+
 _START = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
     "from facedet_mm.doctor.smoke_tests import main; main(sys.argv[1:])"
@@ -64,7 +66,8 @@ def check(name: str) -> str:
     """Imports a module or finds faces on a device, and returns details; any exception means that it does not work."""
     if name.startswith("device:"):
         return _find_faces(name.removeprefix("device:"))
-    module = importlib.import_module(name)
+    with without_telemetry():
+        module = importlib.import_module(name)
     detail = _DETAILS.get(name)
     return detail(module) if detail else ""
 

@@ -5,6 +5,9 @@ What each feature requires is written once, in ``pyproject.toml``.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from facedet_mm.errors import MissingDependencyError
@@ -70,3 +73,27 @@ def missing_dependency(what: str, feature: str, error: ImportError) -> MissingDe
         "plots need matplotlib: pip install 'facedet-mm[plot]' (No module named 'matplotlib'; see facedet doctor)"
     """
     return MissingDependencyError(f"{what}: {FEATURES[feature].command} ({error}; see facedet doctor)")
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Keeps OpenVINO from reporting its import to Google Analytics and from writing a client ID into the home folder.
+
+    In the block, the package ``openvino_telemetry`` counts as not installed, for which OpenVINO has a stand-in. There
+    is no variable for this: OpenVINO looks for the file ``~/intel/openvino_telemetry`` and for ``CI``.
+
+    Example:
+        >>> with without_telemetry():
+        ...     import openvino_telemetry
+        Traceback (most recent call last):
+        ModuleNotFoundError: import of openvino_telemetry halted; None in sys.modules
+    """
+    name = "openvino_telemetry"
+    if name in sys.modules:  # imported by the user
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]

@@ -6,38 +6,24 @@ takes pixels as they lie in memory.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
+from facedet_mm.detectors.contents import check_contents, read_onnx
 from facedet_mm.detectors.heads import Place, input_of
+from facedet_mm.detectors.metadata import read_metadata
 from facedet_mm.detectors.rewriting.fusion import fuse_heads
 from facedet_mm.detectors.rewriting.graphs import has_external_weights
 from facedet_mm.detectors.rewriting.maps import replace_rows_by_maps
+from facedet_mm.detectors.rewriting.proof import Rewritten, disproof
 from facedet_mm.detectors.rewriting.stem import interleave
 from facedet_mm.errors import ModelError
 
+__all__ = ["Rewritten", "open_fastest", "rewrite"]
+
 Opened = TypeVar("Opened")
-
-
-class Rewritten(NamedTuple):
-    """A rewritten ONNX file, which computes the same in less time.
-
-    Attributes:
-        content: Bytes of the file.
-        places: Where each output of the original lies in the maps that are the outputs now; empty if the outputs are
-            the same.
-        interleaved: Whether the input is (N, 1, H, 3 W), the BGR values pixel after pixel, instead of (N, 3, H, W).
-    """
-
-    content: bytes
-    places: tuple[Place, ...]
-    interleaved: bool
 
 
 def open_fastest(
@@ -54,20 +40,24 @@ def open_fastest(
         What ``open_model`` returned, and the rewritten file, or ``None`` for the original one.
 
     Raises:
-        ModelError: The original file does not open.
+        ModelError: The original file does not open, or it holds what :func:`check_contents` refuses.
     """
     rewritten = rewrite(path, may_interleave=may_interleave)
     if rewritten is None:
         return open_model(str(path)), None
-    try:
-        return open_model(rewritten.content), rewritten
-    except ModelError as error:
-        opened = open_model(str(path))
-        reason = " ".join(str(error).split())
-        logging.getLogger(__name__).warning(
-            "%s: running the file as it is, which is slower: its optimized form does not open (%s)", path, reason
-        )
-        return opened, None
+    reason = disproof(path, rewritten)
+    if reason is None:
+        try:
+            return open_model(rewritten.content), rewritten
+        except ModelError as error:
+            reason = f"it does not open: {error}"
+    opened = open_model(str(path))
+    logging.getLogger(__name__).warning(
+        "%s: running the file as it is, which is slower, because its optimized form can't be used (%s)",
+        path,
+        " ".join(reason.split()),
+    )
+    return opened, None
 
 
 def rewrite(path: Path, *, may_interleave: bool) -> Rewritten | None:
@@ -80,11 +70,17 @@ def rewrite(path: Path, *, may_interleave: bool) -> Rewritten | None:
     Returns:
         The rewritten file, or ``None`` if there is nothing to gain, or if the file is damaged or has external weights;
         what is wrong with it, the runtime reports.
+
+    Raises:
+        ModelError: The file holds what :func:`check_contents` refuses.
     """
+    model = read_onnx(path)
+    if model is None:
+        return None
+    check_contents(path, model)
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
-        metadata = json.loads(next((p.value for p in model.metadata_props if p.key == "facedet_mm"), "") or "{}")
-    except (OSError, DecodeError, ValueError):  # ValueError: metadata that are not JSON
+        metadata = read_metadata(next((p.value for p in model.metadata_props if p.key == "facedet_mm"), ""))
+    except ValueError:
         return None
     branches = {} if has_external_weights(model.graph) else fuse_heads(model)
     if not branches:
@@ -92,15 +88,10 @@ def rewrite(path: Path, *, may_interleave: bool) -> Rewritten | None:
     places = replace_rows_by_maps(model.graph, branches)
     to_rgb = _takes_rgb(places, metadata) if places and may_interleave else None
     interleaved = to_rgb is not None and interleave(model.graph, flip=to_rgb)
-    return Rewritten(model.SerializeToString(), places, interleaved)
+    return Rewritten(model.SerializeToString(), places, interleaved, bool(to_rgb))
 
 
-def _takes_rgb(places: Sequence[Place], metadata: object) -> bool | None:
-    """Returns whether the network takes RGB, or ``None`` if the metadata are damaged."""
+def _takes_rgb(places: Sequence[Place], metadata: Mapping[str, Any]) -> bool:
+    """Returns whether the network takes RGB."""
     scores = [place.map for place in places if place.values == 1].count(0)
-    if not isinstance(metadata, dict):
-        return None
-    try:
-        return input_of(scores, metadata)[1].to_rgb
-    except (ValueError, KeyError, TypeError):
-        return None
+    return input_of(scores, metadata)[1].to_rgb

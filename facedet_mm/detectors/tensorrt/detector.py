@@ -75,6 +75,9 @@ class TensorRTDetector(SessionDetector):
         _, height, width = session.shapes.opt
         super().__init__(session, settings, trial_size=(width, height))
 
+    def _keywords(self) -> dict[str, Any]:
+        return {**super()._keywords(), "shapes": self.session.shapes}
+
     def _configure(self, options: DetectorOptions) -> None:
         if self.network.fixed_size is None:
             check_sizes(_checked(options.input_size), self.session.shapes)
