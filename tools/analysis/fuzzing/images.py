@@ -59,9 +59,10 @@ def _encode(name: str, mode: str, rng: Generator) -> bytes:
 
 def _difference(found: np.ndarray, path: Path) -> str:
     try:
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
+        # from memory, as Pillow forgets to rotate TIFF files that it maps into memory
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            # Pillow's TIFF reader rotates while it loads
+            upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
             expected = np.asarray(upright.convert("RGBA").convert("RGB"))[:, :, ::-1]
     except Exception:  # Pillow refuses what we read: no reference
         return ""

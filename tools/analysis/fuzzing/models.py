@@ -86,9 +86,9 @@ def _outputs(model: ModelProto, rng: Generator) -> None:
 
 def _weights(model: ModelProto, rng: Generator) -> None:
     tensor = model.graph.initializer[int(rng.integers(len(model.graph.initializer)))]
-    if tensor.data_type != TensorProto.FLOAT:
-        return
     values = np.array(numpy_helper.to_array(tensor))
+    if tensor.data_type != TensorProto.FLOAT or not values.size:
+        return
     values.flat[int(rng.integers(values.size))] = rng.choice([np.nan, np.inf, -np.inf, 1e38, 0])
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 

@@ -43,6 +43,7 @@ def mutate_text(text: str, rng: Generator) -> bytes:
         return mutate_bytes(text.encode(), rng)
     lines = [line.split(" ") for line in text.splitlines()]
     for _ in range(int(rng.integers(1, 4))):
+        lines = [line or [""] for line in lines] or [[""]]
         row = int(rng.integers(len(lines)))
         column = int(rng.integers(len(lines[row])))
         match int(rng.integers(6)):
@@ -56,5 +57,4 @@ def mutate_text(text: str, rng: Generator) -> bytes:
                 lines.insert(row, lines[int(rng.integers(len(lines)))])
             case 5:
                 del lines[row]
-                lines = lines or [[""]]
     return "\n".join(" ".join(line) for line in lines).encode() + (b"\n" if rng.random() < 0.8 else b"")
