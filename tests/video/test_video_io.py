@@ -357,7 +357,7 @@ def write_with_sound(path: Path, codec: str, sound_from: float = 0.0, video_from
             out.mux(stream.encode())
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("ac3", ".mp4"), ("flac", ".mov"), ("ac3", ".webm"), ("ac3", ".mkv")])
+@pytest.mark.parametrize(("codec", "suffix"), [("pcm_u8", ".mp4"), ("flac", ".mov"), ("ac3", ".webm"), ("ac3", ".mkv")])
 def test_sound_that_the_container_does_not_take_costs_the_sound_only(tmp_path: Path, codec: str, suffix: str) -> None:
     write_with_sound(tmp_path / "in.mkv", codec)
     sink = open_sink(tmp_path / f"out{suffix}", info(audio=tmp_path / "in.mkv"))
