@@ -30,6 +30,7 @@ class AudioCopy:
 
     Args:
         place: File or address to copy from.
+        name: Name of the video used in messages.
         container: FFmpeg's name of the container to copy to.
         options: Options of the container to copy to.
         recordings: The parts of the video that the reader of its images finds, which may grow meanwhile; ``None``
@@ -48,13 +49,14 @@ class AudioCopy:
     def __init__(
         self,
         place: Path | str,
+        name: str,
         container: str,
         options: dict[str, str],
         recordings: Sequence[Recording] | None = None,
     ) -> None:
         self.lost = 0
         self._files = ExitStack()
-        self._input: Any = self._files.enter_context(open_container(place, str(place)))
+        self._input: Any = self._files.enter_context(open_container(place, name))
         try:
             streams = list(self._input.streams.audio)
             peeked = _first_packets(self._input, streams)

@@ -92,7 +92,7 @@ class VideoSink(FileSink):
         if not info.audio:
             return None
         try:
-            audio = AudioCopy(info.audio, container, options, info.recordings)
+            audio = AudioCopy(info.audio, info.name, container, options, info.recordings)
         except VideoError as error:
             self._notes.append(f"{self.path} has no sound: {error}")
             return None

@@ -50,9 +50,12 @@ def reason(error: Exception) -> str:
 
 
 def _file_problem(path: Path, error: Exception) -> str:
-    if is_truncated(path):
+    try:
+        truncated, kind = is_truncated(path), container_kind(path)
+    except OSError as failure:
+        return f"cannot be read: {reason(failure)}"
+    if truncated:
         return NO_INDEX
-    kind = container_kind(path)
     if kind is None:
         return "not a video: FFmpeg does not recognize its format"
     return f"this {kind} file is damaged ({reason(error)}); download or copy it again"

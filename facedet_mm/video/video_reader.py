@@ -99,7 +99,7 @@ class VideoReader(StampedReader):
                 self._count(frame, stamp)
                 image = self._convert(frame)
                 yield stamp, image
-        if self._slots and not self._failure and not (self._path and is_truncated(self._path)):
+        if self._slots and not self._failure and not self._is_cut():
             yield from ((self._seconds(slot), image) for slot in self._slots.rest())
 
     def _stamps(self, frame: Any) -> tuple[Iterator[float], float | None]:
@@ -178,10 +178,16 @@ class VideoReader(StampedReader):
     def _start(self) -> float:
         return float((self._stream.start_time or 0) * self._stream.time_base)
 
+    def _is_cut(self) -> bool:
+        try:
+            return self._path is not None and is_truncated(self._path)
+        except OSError:  # the file was removed meanwhile
+            return False
+
     def _problem(self, number: int) -> str | None:
         if self._failure:
             return f"ends early, after frame {number}: {self._failure}"
-        if self._path and is_truncated(self._path):
+        if self._is_cut():
             return f"ends early, after frame {number}: the rest of the file is missing; {_COPY_AGAIN}"
         if self._lost or self._concealed:
             kinds = ((self._lost, "are lost"), (self._concealed, "are shown with errors"))
