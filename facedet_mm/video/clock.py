@@ -82,12 +82,11 @@ class Clock:
         else:
             moment = last + (_MIN_STEP if repeated and self._behind == 1 else self._step)
             self._provisional = Recording(stamp, moment - stamp)
-        if time > last or last - time >= _JUMP or self._behind > _REORDER_DEPTH:
+        if time > last or last - time >= _JUMP or self._behind == _REORDER_DEPTH + 1:
             self._begin(self._provisional)
         return moment
 
     def _begin(self, recording: Recording) -> None:
-        self._behind = 0
         self._offset = recording.offset
         self.recordings.append(recording)
 

@@ -31,7 +31,7 @@ _TS_PACKETS = 8
 """Packets that are looked at to find where others begin."""
 _FLV_TAGS = frozenset((8, 9, 18))
 _FLV_TOLERANCE = 1.0
-"""Seconds by which the stated duration of an FLV file may exceed its last timestamp and the longest gap before it."""
+"""Seconds by which the stated duration of an FLV file may exceed its last timestamp and twice the longest gap in it."""
 
 
 def container_kind(path: Path) -> str | None:
@@ -159,7 +159,7 @@ def _flv_ends_early(file: BinaryIO, size: int) -> bool:
         moment = int.from_bytes(head[7:8] + head[4:7], "big")
         last, gap = max(last, moment), max(gap, moment - last)
         position += 11 + length + 4
-    return position - 4 > size or stated - (last + gap) / 1000 > _FLV_TOLERANCE
+    return position - 4 > size or stated - (last + 2 * gap) / 1000 > _FLV_TOLERANCE
 
 
 def _flv_duration(facts: bytes) -> float:

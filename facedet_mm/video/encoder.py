@@ -27,6 +27,8 @@ from facedet_mm.video.unbuffered_file import UnbufferedFile
 
 CLOCK = Fraction(1, 90_000)
 """Seconds per tick of the timestamps: precise enough for all frame rates, as in broadcasting."""
+_MAX_DENOMINATOR = 1001
+_MIN_FPS = 1e-5
 _KEYFRAME_INTERVAL = 2
 """Seconds between two images that can be decoded alone: players jump to them, and fragments end there."""
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -107,11 +109,11 @@ class VideoSink(FileSink):
 
     def _add_video(self, suffix: str, info: SourceInfo) -> None:
         codec, options = _CODECS.get(suffix, _H264)
-        rate = Fraction(info.fps).limit_denominator(1001)
+        rate = _rational(info.fps)
         video: Any = self._output.add_stream(codec, rate=rate, options=options)
         video.width, video.height = info.width + info.width % 2, info.height + info.height % 2
         video.pix_fmt = "yuv420p"
-        video.gop_size = round(_KEYFRAME_INTERVAL * info.fps)
+        video.gop_size = max(1, round(_KEYFRAME_INTERVAL * info.fps))
         self._clock = 1 / rate if suffix == ".avi" else CLOCK
         video.codec_context.time_base = video.time_base = self._clock
         video.codec_context.colorspace, video.codec_context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
@@ -163,3 +165,10 @@ class VideoSink(FileSink):
             self._audio.finish()
             if lost := self._audio.lost:
                 self._notes.append(f"{self.path} lacks {lost} packets of the input's sound, which are damaged")
+
+
+def _rational(fps: float) -> Fraction:
+    """Returns the frame rate with numbers that containers can hold, also if it is one frame in hours."""
+    if fps >= 1:
+        return Fraction(fps).limit_denominator(_MAX_DENOMINATOR)
+    return 1 / Fraction(1 / max(fps, _MIN_FPS)).limit_denominator(_MAX_DENOMINATOR)
