@@ -36,6 +36,8 @@ Shown: TypeAlias = tuple[Frame, Faces, NDArray[np.uint8]]
 
 _AHEAD = 4
 """Number of frames that wait between two stages."""
+_AHEAD_BYTES = 2**28
+"""Bytes of the frames that wait between two stages, if they are so large that four would be more."""
 
 
 @document
@@ -206,8 +208,9 @@ class VideoFaceDetector:
     def _run(self, source: Source, sinks: list[Sink], progress: bool | None) -> _Tally:
         stream = self._face_stream(source)
         tally = _Tally(tracked=self.options.tracker is not None)
-        found = prefetch(self._faces(source, stream), _AHEAD)
-        shown = prefetch(self._drawn(found), _AHEAD, on_stop=source.close)
+        ahead = _frames_ahead(source)
+        found = prefetch(self._faces(source, stream), ahead)
+        shown = prefetch(self._drawn(found), ahead, on_stop=source.close)
         hidden = not (sys.stderr.isatty() if progress is None else progress)
         try:
             with tqdm(total=source.info.total_frames, unit="frame", disable=hidden, dynamic_ncols=True) as bar:
@@ -241,7 +244,7 @@ class VideoFaceDetector:
         return FaceStream(self.detector, self.options, source.info.fps, remember=self.options.fill_gaps + 1)
 
     def _faces(self, source: Source, stream: FaceStream) -> Generator[tuple[Frame, Faces], None, None]:
-        with closing(iter(source) if source.info.live else prefetch(iter(source), _AHEAD)) as frames:
+        with closing(iter(source) if source.info.live else prefetch(iter(source), _frames_ahead(source))) as frames:
             found = ((frame, stream.update(frame)) for frame in frames)
             max_gap = self.options.fill_gaps
             yield from _filled(found, max_gap) if max_gap else found
@@ -304,6 +307,10 @@ def _filled(found: Iterable[tuple[Frame, Faces]], max_gap: int) -> Iterator[tupl
     yield from ((waiting.popleft(), ready) for ready in filler.flush())
     if broken:
         raise broken
+
+
+def _frames_ahead(source: Source) -> int:
+    return max(1, min(_AHEAD, _AHEAD_BYTES // (3 * source.info.width * source.info.height)))
 
 
 def _notes(sinks: Iterable[Sink]) -> list[str]:

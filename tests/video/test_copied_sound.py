@@ -74,14 +74,17 @@ def test_a_copy_that_ends_before_the_sound_begins_is_whole(tmp_path: Path) -> No
     source = tmp_path / "in.mkv"
     write_flashes(tmp_path / "images.mkv", codecs=[])
     write_flashes(tmp_path / "sound.mkv", codecs=["ac3"], start=2.0)
-    with av.open(str(tmp_path / "images.mkv")) as images, av.open(str(tmp_path / "sound.mkv")) as sound:
-        with av.open(str(source), "w") as out:
-            tracks = [out.add_stream_from_template(s) for s in (images.streams.video[0], sound.streams.audio[0])]
-            packets = [(p, tracks[0]) for p in images.demux(video=0) if p.dts is not None]
-            packets += [(p, tracks[1]) for p in sound.demux(audio=0) if p.dts is not None]
-            for packet, track in sorted(packets, key=lambda pair: pair[0].dts * pair[0].time_base):
-                packet.stream = track
-                out.mux(packet)
+    with (
+        av.open(str(tmp_path / "images.mkv")) as images,
+        av.open(str(tmp_path / "sound.mkv")) as sound,
+        av.open(str(source), "w") as out,
+    ):
+        tracks = [out.add_stream_from_template(s) for s in (images.streams.video[0], sound.streams.audio[0])]
+        packets = [(p, tracks[0]) for p in images.demux(video=0) if p.dts is not None]
+        packets += [(p, tracks[1]) for p in sound.demux(audio=0) if p.dts is not None]
+        for packet, track in sorted(packets, key=lambda pair: pair[0].dts * pair[0].time_base):
+            packet.stream = track
+            out.mux(packet)
     copy(source, tmp_path / "out.mp4", frames=10)
     with open_source(tmp_path / "out.mp4") as copied:
         assert len(list(copied)) == 10
