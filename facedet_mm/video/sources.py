@@ -94,7 +94,7 @@ def _open_files(path: Path, name: str, fps: float) -> Source:
     if not path.exists():
         if not glob.has_magic(name):
             raise VideoError(f"{path}: no such file")
-        files = [Path(match) for match in glob.glob(name) if os.path.isfile(match)]
+        files = [Path(match) for match in glob.glob(name) if os.path.isfile(match) or not os.path.exists(match)]
         if not files:
             raise VideoError(f"{path}: no file matches this pattern")
         return Source(ImagesReader(files, name, fps))
