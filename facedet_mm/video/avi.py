@@ -28,7 +28,7 @@ class AviSlots:
     """
 
     def __init__(self, stream: Any, size: int) -> None:
-        self._filled = {entry.timestamp for entry in stream.index_entries}
+        self._filled = {entry.timestamp for entry in getattr(stream, "index_entries", ())}  # new in PyAV 17
         self._stated = min(int(stream.frames), size // _BYTES_PER_CHUNK)
         self._sent: list[int] = []
         self._last: int | None = None

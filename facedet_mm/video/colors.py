@@ -26,7 +26,7 @@ def yuv420(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Example:
         >>> yuv420(np.full((2, 2, 3), (0, 0, 255), np.uint8)).tolist()
-        [[81, 81], [81, 81], [90, 240]]
+        [[82, 82], [82, 82], [90, 240]]
     """
     height, width = image.shape[:2]
     planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)

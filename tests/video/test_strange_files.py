@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -18,6 +19,7 @@ from video_samples import noise, number_in, numbered, write_video
 from facedet_mm.errors import VideoError
 from facedet_mm.structures import Faces
 from facedet_mm.video import geometry, tracks
+from facedet_mm.video.avi import AviSlots
 from facedet_mm.video.clock import Clock
 from facedet_mm.video.containers import is_truncated
 from facedet_mm.video.frame import Frame, SourceInfo
@@ -88,6 +90,17 @@ class TestAvi:
             data[position : position + 4] = struct.pack("<I", 2**31 - 1)
         path.write_bytes(data)
         assert len(read(path)[0]) < len(data) / 8
+
+    def test_without_an_index_every_slot_without_a_packet_is_empty(self) -> None:
+        slots = AviSlots(SimpleNamespace(frames=9), size=10_000)
+        for slot in (0, 4, 2):
+            slots.send(slot)
+        assert [(list(again), slot) for again, slot in (slots.receive() for _ in range(3))] == [
+            ([], 0),
+            ([1], 2),
+            ([3], 4),
+        ]
+        assert (slots.indexed, list(slots.rest())) == (0, [])
 
     def test_reordered_frames_come_at_even_times(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "v.avi", map(numbered, range(40)), options={"bf": "3"})
