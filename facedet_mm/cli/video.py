@@ -46,22 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command and returns the exit status: 1 if the video did not end normally, 130 after Ctrl-C."""
-    summary = _process(args)
-    print(_report(args.input, summary))
+    without_tracker = {"tracker": None} if args.no_tracking else {}
+    options = settings_from(args, VideoOptions, **without_tracker)
+    video = VideoFaceDetector.from_options(settings_from(args, DetectorOptions), options)
+    source = open_source(args.input, size=args.raw_size, fps=args.raw_fps)
+    summary = video.process_video(source, args.out, args.show)
+    print(_report(source.info.name, summary))
     for note in summary["notes"]:
         print(f"facedet video: {one_line(note)}", file=sys.stderr)
     if summary["stopped"] is None:
         return 0
     print(f"facedet video: stopped early: {one_line(summary['stopped'])}", file=sys.stderr)
     return 130 if summary["stopped"] == "interrupted" else 1
-
-
-def _process(args: argparse.Namespace) -> dict[str, Any]:
-    without_tracker = {"tracker": None} if args.no_tracking else {}
-    options = settings_from(args, VideoOptions, **without_tracker)
-    video = VideoFaceDetector.from_options(settings_from(args, DetectorOptions), options)
-    source = open_source(args.input, size=args.raw_size, fps=args.raw_fps)
-    return video.process_video(source, args.out, args.show)
 
 
 def _report(name: str, summary: dict[str, Any]) -> str:

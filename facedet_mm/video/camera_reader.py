@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from facedet_mm.errors import VideoError
 from facedet_mm.io.images import as_bgr, opencv_logging
-from facedet_mm.video.clock import plausible_fps
+from facedet_mm.video.clock import Clock, plausible_fps
 from facedet_mm.video.frame import SourceInfo
 from facedet_mm.video.reader import Stamped, StampedReader
 
@@ -47,6 +47,7 @@ class CameraReader(StampedReader):
             raise VideoError(f"{name}: no such camera, or another program uses it{_available_cameras()}")
         self._first = [(time.monotonic(), image)]
         fps = plausible_fps(self._capture.get(cv2.CAP_PROP_FPS)) or _CAMERA_FPS
+        self._clock = Clock(fps)
         self.info = SourceInfo(name, image.shape[1], image.shape[0], fps, live=True)
 
     def close(self) -> None:

@@ -5,6 +5,8 @@ Decoders stop silently where a file was cut off; containers state how long their
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -15,23 +17,43 @@ _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
 _BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp"))
 """Types of the first box of an MP4 or QuickTime file."""
+_VITAL_BOXES = frozenset((b"moov", b"mdat", b"moof"))
+"""Types of the boxes with the index and the frames. Cameras append data of their own that look like other boxes."""
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_BROADCAST = 1
+"""Flag of a recording whose header was not completed, and does not state the size."""
+_MAX_OGG_PAGE = 27 + 255 + 255 * 255
+_TS_SYNC = 0x47
+_TS_FORMS = {188: 0, 192: 4, 204: 0}
+"""Bytes per packet of an MPEG transport stream, and bytes before the sync byte."""
+_TS_PACKETS = 8
+"""Packets that are looked at to find where others begin."""
+_FLV_TAGS = frozenset((8, 9, 18))
+_FLV_TOLERANCE = 1.0
+"""Seconds by which the stated duration of an FLV file may exceed its last timestamp and twice the longest gap in it."""
 
 
 def container_kind(path: Path) -> str | None:
-    """Returns ``'mp4'`` (also for MOV), ``'matroska'`` (also for WebM), ``'avi'``, ``'gif'``, or ``None`` for others.
+    """Returns the kind of a file by its first bytes, or ``None`` if it is none of those known here.
+
+    Returns:
+        ``'mp4'`` (also for MOV), ``'matroska'`` (also for WebM), ``'avi'``, ``'gif'``, ``'flv'``, ``'mpegts'``,
+        ``'ogg'`` or ``'asf'`` (also for WMV).
 
     Raises:
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(12)
+        head = file.read(1024)
     if head[4:8] in _BOXES:
         return "mp4"
-    if head[:4] == _EBML:
-        return "matroska"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
-    return "gif" if head[:4] == b"GIF8" else None
+    if _ts_packet_size(head):
+        return "mpegts"
+    starts = {_EBML: "matroska", b"GIF8": "gif", b"FLV\x01": "flv", b"OggS": "ogg", _ASF: "asf"}
+    return next((kind for start, kind in starts.items() if head.startswith(start)), None)
 
 
 def is_truncated(path: Path) -> bool:
@@ -50,11 +72,12 @@ def is_truncated(path: Path) -> bool:
 
 def _mp4_ends_early(file: BinaryIO, size: int) -> bool:
     """ISO/IEC 14496-12, 4.2: boxes start with a 32-bit size (1: a 64-bit one follows, 0: to the end) and a type."""
-    position = 0
+    position, kind, indexed = 0, b"", False
     while position + 8 <= size:  # fewer bytes than a box header after the last box do not belong to the video
+        indexed = indexed or kind == b"moov"
         file.seek(position)
         head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
+        kind, length = head[4:8], int.from_bytes(head[:4], "big")
         if length == 0:
             return False
         if length == 1:
@@ -62,7 +85,7 @@ def _mp4_ends_early(file: BinaryIO, size: int) -> bool:
         if length < 8:
             return False  # damaged rather than truncated
         position += length
-    return position > size
+    return position > size and (kind in _VITAL_BOXES or not indexed)
 
 
 def _matroska_ends_early(file: BinaryIO, size: int) -> bool:
@@ -98,9 +121,90 @@ def _avi_ends_early(file: BinaryIO, size: int) -> bool:
 
 
 def _gif_ends_early(file: BinaryIO, size: int) -> bool:
-    """The last byte is a semicolon; some writers append zeros or a line break."""
-    file.seek(max(0, size - 64))
-    return not file.read().rstrip(b"\0\r\n").endswith(b";")
+    """GIF89a: blocks up to a semicolon, behind which some writers append bytes of their own."""
+    file.seek(max(0, size - 1))
+    if file.read(1) == b";":
+        return False
+    file.seek(10)
+    _skip_gif_colors(file, (file.read(3) or b"\0")[0])
+    while kind := file.read(1):
+        if kind == b";":
+            return False
+        if kind == b",":
+            _skip_gif_colors(file, (file.read(9)[8:] or b"\0")[0])
+        file.read(1)  # kind of an extension, or code size of an image
+        while length := (file.read(1) or b"\0")[0]:
+            file.seek(length, os.SEEK_CUR)
+    return True
+
+
+def _skip_gif_colors(file: BinaryIO, flags: int) -> None:
+    if flags & 0x80:
+        file.seek(3 << (flags & 7) + 1, os.SEEK_CUR)
+
+
+def _flv_ends_early(file: BinaryIO, size: int) -> bool:
+    """Adobe FLV 10.1, E.3: tags with type, size and time in ms, each followed by its size; the first states facts."""
+    file.seek(5)
+    position = int.from_bytes(file.read(4), "big") + 4
+    stated, last, gap = 0.0, 0, 0
+    while position + 11 <= size:
+        file.seek(position)
+        head = file.read(11)
+        if head[0] & 0x1F not in _FLV_TAGS:
+            return False  # damaged, or bytes behind the end
+        length = int.from_bytes(head[1:4], "big")
+        if head[0] == 18:
+            stated = stated or _flv_duration(file.read(min(length, 1 << 16)))
+        moment = int.from_bytes(head[7:8] + head[4:7], "big")
+        last, gap = max(last, moment), max(gap, moment - last)
+        position += 11 + length + 4
+    return position - 4 > size or stated - (last + 2 * gap) / 1000 > _FLV_TOLERANCE
+
+
+def _flv_duration(facts: bytes) -> float:
+    """Returns the ``duration`` in the facts, in seconds; 0 if it is not stated."""
+    _, found, rest = facts.partition(b"\x00\x08duration\x00")  # length and name, and the type of a number
+    return float(struct.unpack(">d", rest[:8])[0]) if found and len(rest) >= 8 else 0.0
+
+
+def _ts_packet_size(data: bytes) -> int | None:
+    """Returns the size of the packets of a transport stream, or ``None`` if ``data`` is not the start of one."""
+    for length, before in _TS_FORMS.items():
+        syncs = data[before::length]
+        if len(syncs) >= 3 and set(syncs) == {_TS_SYNC}:
+            return length
+    return None
+
+
+def _ts_ends_early(file: BinaryIO, size: int) -> bool:
+    """ISO/IEC 13818-1, 2.4.3.2: packets of a constant size, each with a sync byte."""
+    length = _ts_packet_size(file.read(1024))
+    assert length
+    file.seek(max(0, size - _TS_PACKETS * length))
+    tail = file.read()
+    for phase in range(length):
+        *syncs, last = tail[phase::length]
+        if len(syncs) >= 2 and set(syncs) == {_TS_SYNC}:
+            end = phase + len(syncs) * length + length - _TS_FORMS[length]
+            return last == _TS_SYNC and end > len(tail)
+    return False
+
+
+def _ogg_ends_early(file: BinaryIO, size: int) -> bool:
+    """RFC 3533, 6: pages with a table of the sizes of their segments."""
+    file.seek(max(0, size - 2 * _MAX_OGG_PAGE))
+    _, found, page = file.read().rpartition(b"OggS\0")
+    page = found + page
+    return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
+
+
+def _asf_ends_early(file: BinaryIO, size: int) -> bool:
+    """ASF 1.2, 3.2: the file properties object has the size of the file after its GUID, its size and an ID."""
+    _, found, properties = file.read(1 << 16).partition(_ASF_PROPERTIES)
+    stated = int.from_bytes(properties[24:32], "little")
+    flags = int.from_bytes(properties[72:76], "little")
+    return bool(found) and not flags & _ASF_BROADCAST and stated > size
 
 
 _ENDS_EARLY: dict[str, Callable[[BinaryIO, int], bool]] = {
@@ -108,4 +212,8 @@ _ENDS_EARLY: dict[str, Callable[[BinaryIO, int], bool]] = {
     "matroska": _matroska_ends_early,
     "avi": _avi_ends_early,
     "gif": _gif_ends_early,
+    "flv": _flv_ends_early,
+    "mpegts": _ts_ends_early,
+    "ogg": _ogg_ends_early,
+    "asf": _asf_ends_early,
 }

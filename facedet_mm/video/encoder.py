@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 from facedet_mm.errors import VideoError
 from facedet_mm.structures import Faces
 from facedet_mm.system.machine import codec_threads
-from facedet_mm.video.audio import AudioCopy, accepts_audio
-from facedet_mm.video.ffmpeg import reason
+from facedet_mm.video.audio import AudioCopy
+from facedet_mm.video.colors import yuv420
+from facedet_mm.video.ffmpeg import TAG_ERRORS, reason
 from facedet_mm.video.frame import Frame, SourceInfo
 from facedet_mm.video.sink import FileSink
+from facedet_mm.video.tags import write_tags
 from facedet_mm.video.unbuffered_file import UnbufferedFile
 
 CLOCK = Fraction(1, 90_000)
 """Seconds per tick of the timestamps: precise enough for all frame rates, as in broadcasting."""
+_MAX_DENOMINATOR = 1001
+_MIN_FPS = 1e-5
 _KEYFRAME_INTERVAL = 2
 """Seconds between two images that can be decoded alone: players jump to them, and fragments end there."""
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -40,14 +44,12 @@ class VideoSink(FileSink):
     """H.264 (VP9 in ``.webm``) with the timestamps of the frames and the sound of the source.
 
     A varying frame rate is kept, except in AVI files, whose rate is constant. H.264 needs even sides: an odd one gets
-    one more row or column, a copy of the last. The sound is copied up to the last frame if the container accepts it.
+    one more row or column, a copy of the last. All sound tracks that the container accepts are copied up to the last
+    frame, and so are title, chapters and creation time.
 
     Args:
         path: File to write.
         info: Facts about the video.
-
-    Attributes:
-        note: Message about what the file lacks of its source; empty if nothing.
 
     Raises:
         VideoError: The file cannot be written.
@@ -55,7 +57,7 @@ class VideoSink(FileSink):
 
     def __init__(self, path: Path, info: SourceInfo) -> None:
         super().__init__(path)
-        self.note = ""
+        self._notes: list[str] = []
         self._failed = False
         self._output: Any = None
         self._audio: AudioCopy | None = None
@@ -67,27 +69,51 @@ class VideoSink(FileSink):
             self.abort()
             raise VideoError(f"cannot write {path}: {reason(error)}") from error
 
+    @property
+    def note(self) -> str:
+        """What the file lacks of its source; empty if nothing, complete after :meth:`close`."""
+        return "; ".join(self._notes)
+
     def _open(self, suffix: str, info: SourceInfo) -> None:
         self._file = UnbufferedFile(self.temporary)
         self._files.callback(self._file.close)
         container = _CONTAINERS.get(suffix, suffix[1:])
         options = _CONTAINER_OPTIONS.get(container, {})
-        audible = info.audio is not None and accepts_audio(container, options, info.audio)
-        self._output = av.open(self._file, "w", format=container, options=options)
+        self._audio = self._open_audio(container, options, info)
+        options = self._audio.options if self._audio else options
+        self._output = av.open(self._file, "w", format=container, options=options, metadata_errors=TAG_ERRORS)
         self._add_video(suffix, info)
-        if info.audio and audible:
-            self._audio = AudioCopy(info.audio, self._output)
-            self._files.callback(self._audio.close)
-        elif info.audio:
-            self.note = f"{self.path} has no sound: {suffix} files cannot contain the input's; use .mkv to keep it"
+        if self._audio:
+            self._audio.attach(self._output)
+        write_tags(self._output, info.tags, info.chapters)
+        lost = [*info.left_out, *(["the chapters"] if info.chapters and suffix == ".avi" else [])]
+        if lost:
+            self._notes.append(f"{self.path} lacks {', '.join(lost)} of the input")
+
+    def _open_audio(self, container: str, options: dict[str, str], info: SourceInfo) -> AudioCopy | None:
+        if not info.audio:
+            return None
+        try:
+            audio = AudioCopy(info.audio, info.name, container, options, info.recordings)
+        except VideoError as error:
+            self._notes.append(f"{self.path} has no sound: {error}")
+            return None
+        self._files.callback(audio.close)
+        if audio.refused:
+            which = f"only {audio.accepted} of the input's sound tracks" if audio.accepted else "no sound"
+            others = "the others" if audio.accepted else "the input's"
+            self._notes.append(
+                f"{self.path} has {which}: {self.path.suffix} files cannot contain {others}; use .mkv to keep it"
+            )
+        return audio
 
     def _add_video(self, suffix: str, info: SourceInfo) -> None:
         codec, options = _CODECS.get(suffix, _H264)
-        rate = Fraction(info.fps).limit_denominator(1001)
+        rate = _rational(info.fps)
         video: Any = self._output.add_stream(codec, rate=rate, options=options)
         video.width, video.height = info.width + info.width % 2, info.height + info.height % 2
         video.pix_fmt = "yuv420p"
-        video.gop_size = round(_KEYFRAME_INTERVAL * info.fps)
+        video.gop_size = max(1, round(_KEYFRAME_INTERVAL * info.fps))
         self._clock = 1 / rate if suffix == ".avi" else CLOCK
         video.codec_context.time_base = video.time_base = self._clock
         video.codec_context.colorspace, video.codec_context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
@@ -100,8 +126,7 @@ class VideoSink(FileSink):
         height, width = drawn.shape[:2]
         if height % 2 or width % 2:
             drawn = np.asarray(cv2.copyMakeBorder(drawn, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
-        # OpenCV rounds; FFmpeg's conversion would make everything three levels darker.
-        planes: Any = cv2.cvtColor(drawn, cv2.COLOR_BGR2YUV_I420)
+        planes: Any = yuv420(drawn)
         image = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         image.colorspace, image.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
         self._ticks = max(self._ticks + 1, round(frame.time / self._clock))
@@ -127,9 +152,23 @@ class VideoSink(FileSink):
             try:
                 if not self._failed:
                     output.mux(self._video.encode())
+                    self._finish_audio()
                 output.close()
                 if self._file.error:
                     raise self._file.error
             except (av.FFmpegError, OSError) as error:
                 if not self._failed:
                     raise VideoError(f"cannot write {self.path}: {reason(error)}") from error
+
+    def _finish_audio(self) -> None:
+        if self._audio:
+            self._audio.finish()
+            if lost := self._audio.lost:
+                self._notes.append(f"{self.path} lacks {lost} packets of the input's sound, which are damaged")
+
+
+def _rational(fps: float) -> Fraction:
+    """Returns the frame rate with numbers that containers can hold, also if it is one frame in hours."""
+    if fps >= 1:
+        return Fraction(fps).limit_denominator(_MAX_DENOMINATOR)
+    return 1 / Fraction(1 / max(fps, _MIN_FPS)).limit_denominator(_MAX_DENOMINATOR)

@@ -23,6 +23,7 @@ from facedet_mm.system.settings import (
     setting,
 )
 from facedet_mm.tracking import PRESETS, ByteTracker, TrackerSettings
+from facedet_mm.tracking.counting import TrackCounter
 from facedet_mm.tracking.smoothing import FaceSmoother
 from facedet_mm.video.frame import Frame
 from facedet_mm.video.keyframes import KeyframePolicy
@@ -122,7 +123,7 @@ class FaceStream:
 
     Attributes:
         detections: Number of frames on which the detector has run.
-
+        tracks: Counts the tracks that last for long enough.
     Example:
         >>> from facedet_mm import build_detector
         >>> stream = FaceStream(build_detector(score_thr=0.1), StreamOptions(), fps=25)
@@ -141,6 +142,7 @@ class FaceStream:
         self._propagator = Propagator(self._tracker, options.optical_flow)
         self._low_light = LowLight(options.low_light, options.gamma)
         self.detections = 0
+        self.tracks = TrackCounter(fps)
 
     def update(self, frame: Frame) -> Faces:
         """Returns the faces of the next frame: tracked ones with their IDs, others with a good score with ID -1.
@@ -161,6 +163,7 @@ class FaceStream:
         else:
             faces = self._propagator.step(frame.image, frame.number)
         self._policy.observe(faces)
+        self.tracks.update(faces, frame.time, detect)
         return self._smoother.update(faces, frame.time) if self._smoother is not None else faces
 
     def _shown(self, faces: Faces) -> Faces:

@@ -14,6 +14,9 @@ OPEN_TIMEOUT, READ_TIMEOUT = 5.0, 10.0
 """Seconds; the second also covers FFmpeg's own reconnecting, which it tries where a server can resume a file."""
 _OPTIONS = {"rtsp": {"rtsp_transport": "tcp"}, "http": {"reconnect": "1"}, "https": {"reconnect": "1"}}
 
+TAG_ERRORS = "surrogateescape"
+"""How bytes of a title or another tag are read that are not UTF-8; see :func:`~facedet_mm.video.tags.tag_text`."""
+
 
 def open_container(place: Path | str, name: str) -> Any:
     """Opens a file, or a stream from the network.
@@ -27,9 +30,15 @@ def open_container(place: Path | str, name: str) -> Any:
     """
     try:
         if isinstance(place, Path):
-            return av.open(f"file:{place}")  # without the prefix, FFmpeg would take a colon for the end of a protocol
+            # without the prefix, FFmpeg would take a colon for the end of a protocol
+            return av.open(f"file:{place}", metadata_errors=TAG_ERRORS)
         protocol = place.partition("://")[0].lower()
-        return av.open(place, options=_OPTIONS.get(protocol, {}), timeout=(OPEN_TIMEOUT, READ_TIMEOUT))
+        return av.open(
+            place,
+            options=_OPTIONS.get(protocol, {}),
+            timeout=(OPEN_TIMEOUT, READ_TIMEOUT),
+            metadata_errors=TAG_ERRORS,
+        )
     except (av.FFmpegError, OSError) as error:
         problem = _file_problem(place, error) if isinstance(place, Path) else _stream_problem(error)
         raise VideoError(f"{name}: {problem}") from error
@@ -41,9 +50,12 @@ def reason(error: Exception) -> str:
 
 
 def _file_problem(path: Path, error: Exception) -> str:
-    if is_truncated(path):
+    try:
+        truncated, kind = is_truncated(path), container_kind(path)
+    except OSError as failure:
+        return f"cannot be read: {reason(failure)}"
+    if truncated:
         return NO_INDEX
-    kind = container_kind(path)
     if kind is None:
         return "not a video: FFmpeg does not recognize its format"
     return f"this {kind} file is damaged ({reason(error)}); download or copy it again"

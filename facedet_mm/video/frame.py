@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from facedet_mm.video.clock import Recording
+from facedet_mm.video.tags import Chapter
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +39,13 @@ class SourceInfo:
         fps: Frames per second; the average if the frame rate varies.
         total_frames: Number of frames according to the file; ``None`` if it does not say or the stream is endless.
         live: Whether frames arrive in real time, so that a slow reader misses some.
-        audio: File that contains the sound of the video; ``None`` without sound.
+        audio: File or address that contains the sound of the video; ``None`` without sound.
+        recordings: The parts of the video that have timestamps of their own, found while its frames are read; ``None``
+            if the reader does not say.
+        tags: Title, creation time and other descriptions.
+        chapters: Chapters, with times as in :class:`Frame`.
+        left_out: What a video written from the frames lacks, such as ``'2 subtitle tracks'``.
+        notes: Peculiarities of the video that the user should know.
     """
 
     name: str
@@ -44,4 +54,9 @@ class SourceInfo:
     fps: float
     total_frames: int | None = None
     live: bool = False
-    audio: Path | None = None
+    audio: Path | str | None = None
+    recordings: Sequence[Recording] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    chapters: tuple[Chapter, ...] = ()
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 _SQUARE_TOLERANCE = 0.01
 """Pixels whose sides differ by less count as square."""
+_MAX_ASPECT = 16
+"""No camera or disc has longer pixels; a file that says so is wrong."""
+MAX_PIXELS = 2**26
+"""Pixels of the largest frames that are processed: twice those of 8K."""
 
 
 def fit(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
@@ -58,12 +62,24 @@ def square_pixel_size(width: int, height: int, aspect: Fraction | None) -> tuple
     Args:
         width: Stored width in pixels.
         height: Stored height in pixels.
-        aspect: Width of a pixel divided by its height; ``None`` if unknown.
+        aspect: Width of a pixel divided by its height; ``None`` if unknown. One that no frame can have is ignored.
 
     Example:
         >>> square_pixel_size(720, 576, Fraction(64, 45)), square_pixel_size(720, 576, None)
         ((1024, 576), (720, 576))
     """
-    if not aspect or abs(aspect - 1) < _SQUARE_TOLERANCE:
+    if not aspect or abs(aspect - 1) < _SQUARE_TOLERANCE or not plausible_aspect(width, height, aspect):
         return width, height
+    return _stretched(width, height, aspect)
+
+
+def plausible_aspect(width: int, height: int, aspect: Fraction) -> bool:
+    """Returns whether frames of this stored size can have pixels of this shape."""
+    if not Fraction(1, _MAX_ASPECT) <= aspect <= _MAX_ASPECT:
+        return False
+    stretched = _stretched(width, height, aspect)
+    return stretched[0] * stretched[1] <= MAX_PIXELS
+
+
+def _stretched(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
     return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))

@@ -36,6 +36,8 @@ Shown: TypeAlias = tuple[Frame, Faces, NDArray[np.uint8]]
 
 _AHEAD = 4
 """Number of frames that wait between two stages."""
+_AHEAD_BYTES = 2**28
+"""Bytes of the frames that wait between two stages, if they are so large that four would be more."""
 
 
 @document
@@ -139,6 +141,9 @@ class VideoFaceDetector:
     def stream(self, source: Output | int | Source) -> Iterator[tuple[Frame, Faces]]:
         """Yields the frames of a video with their faces, in order.
 
+        Among the ``track_ids`` of a frame, -1 stands for a face that belongs to no track: it was found for the first
+        time, and is a false alarm if the next frame does not confirm it.
+
         Args:
             source: A file, folder, pattern, camera number, address, ``'-'``, or the result of ``open_source``.
 
@@ -174,9 +179,11 @@ class VideoFaceDetector:
 
         Returns:
             ``total_frames``, ``detected_frames`` (those on which the detector ran), ``total_faces``,
-            ``avg_faces_per_frame``, ``unique_faces`` (number of track IDs; ``None`` without tracking), ``avg_fps`` (of
-            the processing), ``video_seconds``, ``seconds``, ``dropped_frames`` (of a live source), ``outputs``,
-            ``notes`` (limitations of the outputs), ``stopped`` (``None`` if the video ended normally).
+            ``avg_faces_per_frame``, ``unique_faces`` (number of tracks that last for at least a quarter of a second,
+            see :class:`~facedet_mm.tracking.counting.TrackCounter`; ``None`` without tracking), ``avg_fps`` (of the
+            processing), ``video_seconds``, ``seconds``, ``dropped_frames`` (of a live source), ``outputs``, ``notes``
+            (peculiarities of the input and limitations of the outputs), ``stopped`` (``None`` if the video ended
+            normally).
 
         Raises:
             VideoError: The source or an output can't be opened.
@@ -192,13 +199,18 @@ class VideoFaceDetector:
                     sink.abort()
                 raise
             tally = self._run(opened, sinks, progress)
-            return tally.summary(opened.dropped, [os.fspath(path) for path in outputs if tally.frames], _notes(sinks))
+            return tally.summary(
+                opened.dropped,
+                [os.fspath(path) for path in outputs if tally.frames],
+                [*opened.info.notes, *_notes(sinks)],
+            )
 
     def _run(self, source: Source, sinks: list[Sink], progress: bool | None) -> _Tally:
         stream = self._face_stream(source)
         tally = _Tally(tracked=self.options.tracker is not None)
-        found = prefetch(self._faces(source, stream), _AHEAD)
-        shown = prefetch(self._drawn(found), _AHEAD, on_stop=source.close)
+        ahead = _frames_ahead(source)
+        found = prefetch(self._faces(source, stream), ahead)
+        shown = prefetch(self._drawn(found), ahead, on_stop=source.close)
         hidden = not (sys.stderr.isatty() if progress is None else progress)
         try:
             with tqdm(total=source.info.total_frames, unit="frame", disable=hidden, dynamic_ncols=True) as bar:
@@ -225,14 +237,14 @@ class VideoFaceDetector:
                     sink.close() if tally.frames else sink.abort()
                 except FaceDetError as error:
                     tally.stopped = tally.stopped or str(error)
-        tally.detections = stream.detections
+        tally.detections, tally.tracks = stream.detections, stream.tracks.count
         return tally
 
     def _face_stream(self, source: Source) -> FaceStream:
         return FaceStream(self.detector, self.options, source.info.fps, remember=self.options.fill_gaps + 1)
 
     def _faces(self, source: Source, stream: FaceStream) -> Generator[tuple[Frame, Faces], None, None]:
-        with closing(iter(source) if source.info.live else prefetch(iter(source), _AHEAD)) as frames:
+        with closing(iter(source) if source.info.live else prefetch(iter(source), _frames_ahead(source))) as frames:
             found = ((frame, stream.update(frame)) for frame in frames)
             max_gap = self.options.fill_gaps
             yield from _filled(found, max_gap) if max_gap else found
@@ -255,7 +267,7 @@ class _Tally:
     frames: int = 0
     detections: int = 0
     faces: int = 0
-    ids: int = 0
+    tracks: int = 0
     video_seconds: float = 0.0
     stopped: str | None = None
 
@@ -263,8 +275,6 @@ class _Tally:
         self.frames += 1
         self.faces += len(faces)
         self.video_seconds = frame.time
-        if faces.track_ids is not None:
-            self.ids = max(self.ids, int(faces.track_ids.max(initial=0)))
 
     def summary(self, dropped: int, outputs: list[str], notes: list[str]) -> dict[str, Any]:
         seconds = time.perf_counter() - self.started
@@ -273,7 +283,7 @@ class _Tally:
             "detected_frames": self.detections,
             "total_faces": self.faces,
             "avg_faces_per_frame": self.faces / max(1, self.frames),
-            "unique_faces": self.ids if self.tracked else None,
+            "unique_faces": self.tracks if self.tracked else None,
             "avg_fps": self.frames / max(1e-9, seconds),
             "seconds": seconds,
             "video_seconds": self.video_seconds,
@@ -297,6 +307,10 @@ def _filled(found: Iterable[tuple[Frame, Faces]], max_gap: int) -> Iterator[tupl
     yield from ((waiting.popleft(), ready) for ready in filler.flush())
     if broken:
         raise broken
+
+
+def _frames_ahead(source: Source) -> int:
+    return max(1, min(_AHEAD, _AHEAD_BYTES // (3 * source.info.width * source.info.height)))
 
 
 def _notes(sinks: Iterable[Sink]) -> list[str]:

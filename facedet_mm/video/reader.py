@@ -49,16 +49,17 @@ class StampedReader(Reader):
     """A reader whose images have timestamps, and whose input may end early."""
 
     _name: str
+    _clock: Clock
     _first: list[Stamped]
     """The image that was read to learn the size, until it is yielded."""
 
     def frames(self) -> Iterator[Frame]:
         """See :meth:`Reader.frames`."""
-        clock, number = Clock(self.info.fps), 0
+        number = 0
         while stamped := self._first.pop() if self._first else self._next():
             number += 1
             stamp, image = stamped
-            yield Frame(fit(image, self.info.width, self.info.height), number, clock(stamp))
+            yield Frame(fit(image, self.info.width, self.info.height), number, self._clock(stamp))
         if problem := self._problem(number):
             raise VideoError(f"{self._name}: {problem}")
 

@@ -19,8 +19,14 @@ from facedet_mm.video.reader import Source
 from facedet_mm.video.video_reader import VideoReader
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-_CREDENTIALS = re.compile(r"(?<=:)//[^/@]*@")
-"""User and password in an address, which must not appear in messages."""
+_USER = re.compile(r"(?<=://)(?:[^/]*:.*@|[^/]*@)", re.DOTALL)
+"""User and password in an address; the password may have a slash or an at sign."""
+_KEY = re.compile(
+    r"(?<=[?&;/])((?:user(?:name)?|login|pass(?:word|wd)?|pwd|(?:access_?)?token|(?:api_?)?key|secret|auth|sig"
+    r"(?:nature)?)=)[^&;/#]*",
+    re.IGNORECASE,
+)
+"""User, password or key among the parameters of an address."""
 
 
 def open_source(
@@ -63,8 +69,18 @@ def open_source(
         raise VideoError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
+def public_name(address: str) -> str:
+    """Returns an address without user, password and keys, as it may appear in messages.
+
+    Example:
+        >>> public_name("rtsp://admin:p@ss/word@camera:554/live?channel=1&token=abc")
+        'rtsp://camera:554/live?channel=1&token=***'
+    """
+    return _KEY.sub(r"\1***", _USER.sub("", address))
+
+
 def _open_stream(address: str) -> Source:
-    name = _CREDENTIALS.sub("//", address)
+    name = public_name(address)
     reader = VideoReader(address, name)
     return LiveSource(reader, lambda: VideoReader(address, name)) if reader.info.live else Source(reader)
 
@@ -78,7 +94,7 @@ def _open_files(path: Path, name: str, fps: float) -> Source:
     if not path.exists():
         if not glob.has_magic(name):
             raise VideoError(f"{path}: no such file")
-        files = [Path(match) for match in glob.glob(name)]
+        files = [Path(match) for match in glob.glob(name) if os.path.isfile(match) or not os.path.exists(match)]
         if not files:
             raise VideoError(f"{path}: no file matches this pattern")
         return Source(ImagesReader(files, name, fps))

@@ -46,10 +46,15 @@ class WindowSink:
 
     def write(self, frame: Frame, faces: Faces, drawn: NDArray[np.uint8]) -> None:  # noqa: ARG002
         """See :meth:`Sink.write <facedet_mm.video.sink.Sink.write>`."""
-        cv2.imshow(self._title, drawn)
-        key = cv2.waitKey(1) & 0xFF
-        gone = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
-        self.closed = self.closed or key in (ord("q"), 27) or gone
+        if self.closed:
+            return  # another call would open a new window
+        try:
+            cv2.imshow(self._title, drawn)
+            key = cv2.waitKey(1) & 0xFF
+            gone = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+        except cv2.error:  # what Qt and GTK make of a window that was closed by its X
+            key, gone = -1, True
+        self.closed = key in (ord("q"), 27) or gone
 
     def close(self) -> None:
         """See :meth:`Sink.close <facedet_mm.video.sink.Sink.close>`."""

@@ -650,3 +650,13 @@ def test_tracking_needs_numpy_and_scipy_alone(root: Path):
     code = "import sys, facedet_mm.tracking; print([m for m in ('torch', 'cv2', 'onnxruntime') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("score", [np.inf, -np.inf, np.nan])
+def test_a_score_that_is_no_number_does_not_end_the_tracker(score: float) -> None:
+    tracker = ByteTracker(keep_untracked=True)
+    for step in range(5):
+        boxes = [[10 + step, 20, 50 + step, 70], [100, 20, 150, 70]]
+        tracked = tracker.update(Faces(boxes=boxes, scores=[0.9, score]))
+        assert tracked.track_ids is not None
+        assert tracked.track_ids.tolist() == [1]

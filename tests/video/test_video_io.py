@@ -23,6 +23,7 @@ from facedet_mm.errors import VideoError
 from facedet_mm.structures import Faces
 from facedet_mm.system import machine
 from facedet_mm.video import live, sources
+from facedet_mm.video.colors import yuv420
 from facedet_mm.video.encoder import CLOCK, VideoSink
 from facedet_mm.video.frame import Frame, SourceInfo
 from facedet_mm.video.live import LiveSource
@@ -315,6 +316,56 @@ class TestVideos:
         assert other.closed
 
 
+def test_the_x_of_a_window_closes_it_also_where_opencv_calls_that_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise cv2.error("NULL window")
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    shown = []
+    for name in ("namedWindow", "destroyWindow"):
+        monkeypatch.setattr(cv2, name, lambda *_: None)
+    monkeypatch.setattr(cv2, "imshow", lambda *_: shown.append(1))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", gone)
+    sink = WindowSink("x")
+    sink.write(Frame(gray(1), 1, 0.0), NOBODY, gray(1))
+    assert sink.closed
+    sink.write(Frame(gray(1), 2, 0.1), NOBODY, gray(1))
+    assert len(shown) == 1, "another window was opened"
+
+
+class TestColors:
+    def test_every_pixel_of_a_block_counts(self) -> None:
+        for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            image = gray(128)
+            image[row::2, column::2] = (0, 0, 255)
+            planes = yuv420(image)
+            mean = image[:2, :2].reshape(4, 3).mean(axis=0)
+            y = mean @ (0.114, 0.587, 0.299)
+            u, v = 128 + 224 / 255 * (mean[0] - y) / 1.772, 128 + 224 / 255 * (mean[2] - y) / 1.402
+            assert np.abs(planes[48:60].astype(float) - u).max() < 1.5
+            assert np.abs(planes[60:].astype(float) - v).max() < 1.5
+
+    def test_flat_colors_are_those_of_bt601(self) -> None:
+        for color in ((0, 0, 255), (255, 0, 0), (0, 255, 0), (255, 255, 255), (0, 0, 0), (40, 180, 60)):
+            image = np.full((4, 4, 3), color, np.uint8)
+            assert np.abs(yuv420(image).astype(int) - cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)).max() <= 1
+
+    def test_a_thin_box_that_moves_keeps_its_color(self, tmp_path: Path) -> None:
+        images = []
+        for number in range(8):
+            image = gray(90)
+            cv2.rectangle(image, (10 + number, 10), (40 + number, 36), (0, 255, 0), 1)
+            images.append(image)
+        write_all(tmp_path / "v.mp4", images, [i / 25 for i in range(8)])
+        with open_source(tmp_path / "v.mp4") as source:
+            greens = [
+                frame.image[14:32, 10 + i].astype(int) @ (-1, 2, -1) for i, frame in enumerate(source)
+            ]  # the left line of each box
+        levels = np.array([line.mean() for line in greens])
+        assert levels.min() > 0.7 * levels.max(), levels
+
+
 def test_the_clock_of_the_encoder_holds_all_usual_rates() -> None:
     for rate in (24, 25, 30, 50, 60, Fraction(24000, 1001), Fraction(30000, 1001)):
         ticks = [round(i / rate / CLOCK) for i in range(1000)]
@@ -357,7 +408,7 @@ def write_with_sound(path: Path, codec: str, sound_from: float = 0.0, video_from
             out.mux(stream.encode())
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("ac3", ".mp4"), ("flac", ".mov"), ("ac3", ".webm"), ("ac3", ".mkv")])
+@pytest.mark.parametrize(("codec", "suffix"), [("pcm_u8", ".mp4"), ("flac", ".mov"), ("ac3", ".webm"), ("ac3", ".mkv")])
 def test_sound_that_the_container_does_not_take_costs_the_sound_only(tmp_path: Path, codec: str, suffix: str) -> None:
     write_with_sound(tmp_path / "in.mkv", codec)
     sink = open_sink(tmp_path / f"out{suffix}", info(audio=tmp_path / "in.mkv"))
@@ -441,6 +492,34 @@ def test_a_password_in_an_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sources, "VideoReader", refuse)
     with pytest.raises(VideoError, match=r"^rtsp://camera/1: cannot be opened$"):
         open_source("rtsp://user:secret@camera/1")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://user:secret@camera/1", "rtsp://camera/1"),
+        ("rtsp://user:se@cret@camera:554/1", "rtsp://camera:554/1"),
+        ("rtsp://user:sec/ret@camera/1", "rtsp://camera/1"),
+        ("rtsp://user:s@e/c@r/et@camera/1", "rtsp://camera/1"),
+        ("rtsp://user:5/secret@camera/1", "rtsp://camera/1"),
+        ("http://token@host/a.mp4", "http://host/a.mp4"),
+        ("rtsp://camera/user=admin&password=secret&channel=1", "rtsp://camera/user=***&password=***&channel=1"),
+        ("http://h/v?pwd=secret&token=secret", "http://h/v?pwd=***&token=***"),
+        ("https://host/@somebody/a.mp4?t=3", "https://host/@somebody/a.mp4?t=3"),
+        ("http://host:8080/a.mp4", "http://host:8080/a.mp4"),
+    ],
+)
+def test_no_message_holds_a_password(address: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sources.public_name(address) == shown
+
+    def refuse(place: str, name: str) -> None:
+        assert place == address
+        raise VideoError(f"{name}: cannot be opened")
+
+    monkeypatch.setattr(sources, "VideoReader", refuse)
+    with pytest.raises(VideoError) as error:
+        open_source(address)
+    assert str(error.value) == f"{shown}: cannot be opened"
 
 
 def test_a_file_that_a_server_cuts_off_is_told(tmp_path: Path) -> None:
