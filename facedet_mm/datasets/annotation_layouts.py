@@ -12,8 +12,6 @@ import numpy as np
 from facedet_mm.errors import AnnotationError
 from facedet_mm.system.text import has_control_characters
 
-__all__ = ["Layout", "find_layout", "malformed"]
-
 _NAME = re.compile(r".*\.[A-Za-z]\w*")
 _SIZED_NAME = re.compile(r"(.*\.[A-Za-z]\w*)\s+([0-9]{1,9})\s+([0-9]{1,9})")
 _COUNT = re.compile("[0-9]{1,9}")

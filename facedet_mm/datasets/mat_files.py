@@ -15,7 +15,7 @@ from facedet_mm.errors import AnnotationError
 from facedet_mm.system.reading import MB, read_whole_file
 from facedet_mm.system.text import FLOAT32_MAX
 
-__all__ = ["image_boxes", "load_mat", "name_of", "official_layout", "whole_numbers"]
+__all__ = ["whole_numbers"]
 
 _LARGEST_FILE = 64 * MB
 _LARGEST_CONTENT = 64 * MB

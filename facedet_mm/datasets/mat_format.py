@@ -17,8 +17,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_variables"]
-
 _HEADER = 128
 _ORDERS: dict[bytes, Literal["<", ">"]] = {b"IM": "<", b"MI": ">"}
 _DEEPEST = 6

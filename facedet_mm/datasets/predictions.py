@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from facedet_mm.errors import AnnotationError
 from facedet_mm.io.images import IMAGE_SUFFIXES
 
-__all__ = ["Predictions", "check_detections", "image_key", "refuse_duplicates"]
+__all__ = ["Predictions", "image_key"]
 
 
 @dataclass(frozen=True, eq=False)

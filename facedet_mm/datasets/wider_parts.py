@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PARTS", "Part"]
+__all__ = ["PARTS"]
 
 _PAGE = "http://shuoyang1213.me/WIDERFACE/"
 _MIRROR = "https://huggingface.co/datasets/CUHK-CSE/wider_face/resolve/main/data/"

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from facedet_mm.evaluation.wider_face import pixel_iou
 from facedet_mm.structures import Faces
 
-__all__ = ["Agreement", "compare_faces"]
+__all__ = ["compare_faces"]
 
 
 @dataclass(frozen=True, eq=False)

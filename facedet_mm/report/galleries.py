@@ -12,7 +12,7 @@ from urllib.parse import quote
 from facedet_mm.report.results import Report
 from facedet_mm.report.shots import Shot
 
-__all__ = ["Figure", "Gallery", "galleries", "link"]
+__all__ = ["galleries", "link"]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from facedet_mm.errors import AnnotationError
 from facedet_mm.system.reading import MB
 from facedet_mm.system.text import FLOAT32_MAX
 
-__all__ = ["SCALARS", "Row", "RunLog", "final_metrics", "find_logs", "join_logs", "read_rows"]
+__all__ = ["SCALARS", "Row", "RunLog", "join_logs", "read_rows"]
 
 Row = dict[str, float]
 

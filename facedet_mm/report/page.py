@@ -11,7 +11,7 @@ from facedet_mm.version import __version__
 if TYPE_CHECKING:
     from facedet_mm.report.results import Report
 
-__all__ = ["check_packages", "render"]
+__all__ = ["render"]
 
 
 def check_packages() -> None:

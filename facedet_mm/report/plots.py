@@ -16,8 +16,6 @@ from facedet_mm.system.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_plot", "new_figure", "plot_curves", "plot_speed", "save_figure"]
-
 _DEVICES_WITHOUT_NUMBER = ("cpu", "openvino")
 """Devices that the name of the backend already tells."""
 _SUFFIXES = (".png", ".pdf", ".svg")

@@ -13,7 +13,7 @@ from facedet_mm.report.figures import POINTS, Bars, Series, thin
 from facedet_mm.report.logs import RunLog
 from facedet_mm.report.results import COUNTED, Report, Scored, groupings
 
-__all__ = ["Section", "Table", "precision_recall", "recall", "speed", "training"]
+__all__ = ["precision_recall", "recall", "speed", "training"]
 
 _PERCENTS = tuple(map(float, range(0, 101, 10)))
 

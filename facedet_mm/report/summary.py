@@ -12,7 +12,7 @@ import numpy as np
 from facedet_mm.report.logs import RunLog
 from facedet_mm.report.results import COUNTED, Report, Scored
 
-__all__ = ["Cell", "Summary", "summarize"]
+__all__ = ["summarize"]
 
 
 class Cell(NamedTuple):

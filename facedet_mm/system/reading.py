@@ -6,7 +6,7 @@ import os
 
 from facedet_mm.errors import AnnotationError
 
-__all__ = ["MB", "read_text_file", "read_whole_file"]
+__all__ = ["MB", "read_whole_file"]
 
 MB = 1 << 20
 

@@ -14,7 +14,7 @@ from facedet_mm.system.dependencies import missing_dependency
 from facedet_mm.system.files import write_text
 from facedet_mm.tracking.mot import find_files, read_rows
 
-__all__ = ["TrackScores", "score_tracks", "write_numbered_anew"]
+__all__ = ["TrackScores", "score_tracks"]
 
 
 @dataclass(frozen=True)

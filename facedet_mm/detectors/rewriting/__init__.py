@@ -21,8 +21,6 @@ from facedet_mm.detectors.rewriting.proof import Rewritten, disproof
 from facedet_mm.detectors.rewriting.stem import interleave
 from facedet_mm.errors import ModelError
 
-__all__ = ["Rewritten", "open_fastest", "rewrite"]
-
 Opened = TypeVar("Opened")
 
 
