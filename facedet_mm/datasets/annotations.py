@@ -133,10 +133,11 @@ def _numbers(faces: Sequence[str], width: int) -> NDArray[np.float64]:
 
 def _are_usable(layout: Layout, values: NDArray[np.float64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Returns (M,) bool, the faces whose numbers, and the corners made of them, are finite float32 and whole labels."""
-    usable = np.asarray((np.abs(values) <= FLOAT32_MAX).all(1))
+    used = values[:, : int(columns.max(initial=4))]
+    usable = np.asarray((np.abs(used) <= FLOAT32_MAX).all(1))
     if layout.kind != "scrfd":
-        values = np.where(usable[:, None], values, 0)
-        usable &= (np.abs(values[:, :2] + values[:, 2:4]) <= FLOAT32_MAX).all(1)
+        corners = np.where(usable[:, None], values[:, :2], 0) + np.where(usable[:, None], values[:, 2:4], 0)
+        usable &= (np.abs(corners) <= FLOAT32_MAX).all(1)
     if layout.kind == "wider":
         labels = values[:, 4:10]
         whole = (np.abs(labels) < _LARGEST_LABEL) & (labels == np.trunc(labels))

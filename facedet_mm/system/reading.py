@@ -9,6 +9,7 @@ from facedet_mm.errors import AnnotationError
 __all__ = ["MB", "read_whole_file"]
 
 MB = 1 << 20
+_PIECE = 1 << 16
 
 
 def read_whole_file(path: str | os.PathLike[str], most: int, kind: str) -> bytes:
@@ -28,7 +29,9 @@ def read_whole_file(path: str | os.PathLike[str], most: int, kind: str) -> bytes
     """
     try:
         with open(path, "rb") as stream:
-            data = stream.read(most + 1)
+            data = stream.read(min(_PIECE, most + 1))
+            if len(data) == _PIECE:  # asking for all at once would reserve as much for the smallest file
+                data += stream.read(most + 1 - _PIECE)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise AnnotationError(f"cannot read {os.fspath(path)} as {kind}: {reason}") from error

@@ -156,7 +156,8 @@ def report(args: argparse.Namespace) -> int:
             digits = 3 if " of " in name else 0
             print(f"  {name:22}{value.median:9.{digits}f}   {value.low:.{digits}f} to {value.high:.{digits}f}")
     if args.json:
-        write_text(args.json, json.dumps(everything, indent=2) + "\n")
+        strict = json.loads(json.dumps(everything), parse_constant=lambda _: None)  # JSON has no NaN
+        write_text(args.json, json.dumps(strict, indent=2) + "\n")
     return 0
 
 

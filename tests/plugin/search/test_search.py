@@ -389,3 +389,31 @@ def test_the_template_of_a_search_can_be_anywhere_if_it_is_named_each_time(
     assert "_base_ = '../../own.py'" in (tmp_path / "s" / "configs" / "backbone_0001.py").read_text()
     assert tool(*train, "--template", own) == 0  # nothing is waiting
     assert tool(*train, "--template", own, "--retry") == 1
+
+
+@pytest.mark.slow
+def test_the_tool_runs_no_program_and_leaves_no_folder_that_a_journal_names(tmp_path: Path) -> None:
+    """A search from a stranger: its folder has configs, and its journal names them in every way."""
+    folder = tmp_path / "stranger" / "search"
+    store = SearchStore(folder / "search.journal")
+    store.settle("scrfd_0.5g.py", BUDGET)
+    add_architectures(store, TEMPLATE, BUDGET, "backbone", 1, space=SMALL)
+    program = f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
+    for path in (folder / "evil.py", folder / "configs" / "evil.py", folder.parent / "evil.py"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(program)
+    text = store.path.read_text()
+    for old, new in (
+        *(("scrfd_0.5g.py", name) for name in ("evil.py", "../evil.py", str(folder / "evil.py"))),
+        *(('"study_name":"backbone"', f'"study_name":"{step}"') for step in ("../../out", tmp_path / "out")),
+    ):
+        assert old in text
+        store.path.write_text(text.replace(old, new))
+        for words in (["run", "--epochs", "1"], ["report"]):
+            done = subprocess.run(
+                [sys.executable, TOOL, *words, folder, *(["--command", "false {config}"] if words[0] == "run" else [])],
+                capture_output=True, text=True, check=False, cwd=folder,
+            )  # fmt: skip
+            assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stranger"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["evil.py", "search"]
