@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
+from facedet_mm.cli.console import patient_console
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.errors import FaceDetError, MissingDependencyError
 from facedet_mm.system.text import one_line
 from facedet_mm.version import __version__
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser(wanted: str | None) -> argparse.ArgumentParser:
     """Returns the parser. Only the command ``wanted`` gets its arguments, which imports it; ``None`` means all."""
-    parser = _Parser(
+    parser = Parser(
         prog="facedet",
         description="Face detection with SCRFD and YuNet.",
         epilog="facedet COMMAND --help describes a command.",
@@ -64,13 +65,6 @@ def build_parser(wanted: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose usage errors show names without their escapes."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
-
-
 def _module(command: str) -> Any:
     return importlib.import_module(f"facedet_mm.cli.{command.replace('-', '_')}")
 
@@ -78,21 +72,35 @@ def _module(command: str) -> Any:
 def guard(run: Callable[[], int], name: str) -> int:
     """Calls ``run`` and turns a user's mistake, Ctrl-C or a closed pipe into a line on stderr and an exit status.
 
-    The signals that ask a process to end, sent by ``timeout``, Docker or a closed terminal, act like Ctrl-C.
+    The signals that ask a process to end, sent by ``timeout``, Docker or a closed terminal, act like Ctrl-C. If
+    standard output is closed or full, ``run`` goes on, so that its files are written, and the exit status is 1.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names may have characters that the terminal lacks
     if threading.current_thread() is threading.main_thread():
         for ending in ("SIGTERM", "SIGHUP"):
             if (number := getattr(signal, ending, None)) and signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, signal.default_int_handler)
+    with patient_console() as console:
+        stop = None
+        try:
+            status = _guarded(run, name)
+        except SystemExit as error:  # argparse has printed the help or what is wrong with the words
+            sys.stdout.flush()
+            stop, status = error, int(bool(error.code))
+        if failure := console.failure():
+            _silence()
+            print(f"{name}: error: standard output: {failure}", file=sys.stderr)
+        if stop and (stop.code or not failure):
+            raise stop
+        return status or int(failure is not None or console.errors_lost())
+
+
+def _guarded(run: Callable[[], int], name: str) -> int:
     try:
         status = run()
         sys.stdout.flush()
         return status
     except FaceDetError as error:
-        print(f"{name}: error: {one_line(error)}", file=sys.stderr)
+        print(f"{name}: error: {one_line(_module('arguments').command_line_words(str(error)))}", file=sys.stderr)
         if isinstance(error, MissingDependencyError) and "facedet doctor" not in str(error):
             print("facedet doctor says what is installed, what is missing and how to fix it", file=sys.stderr)
         return 1

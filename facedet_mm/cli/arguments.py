@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Collection
 from dataclasses import Field
 from typing import Any, TypeVar
 
-from facedet_mm.detectors.options import INPUT_SIZE
+from facedet_mm.detectors.options import INPUT_SIZE, DetectorOptions
 from facedet_mm.errors import FaceDetError
 from facedet_mm.system.settings import FLAG, FRACTION, NON_NEGATIVE, POSITIVE, Kind, Setting, declared_settings
 
@@ -87,6 +88,20 @@ def settings_from(args: argparse.Namespace, cls: type[T], **given: Any) -> T:
     """
     parsed = {item.name: getattr(args, item.name) for item, _ in declared_settings(cls) if item.name not in given}
     return cls(**parsed, **given)
+
+
+def command_line_words(message: str) -> str:
+    """Returns an error message with options of the command line where it names arguments of Python functions.
+
+    Example:
+        >>> command_line_words("x.py needs its checkpoint: pass weights='….pth'")
+        'x.py needs its checkpoint: pass --weights ….pth'
+    """
+    for item, declared in declared_settings(DetectorOptions):
+        flag = declared.flag or f"--{item.name.replace('_', '-')}"
+        given = rf"\b(pass|or|leave|set|use|with) {item.name}='?([^\s,;)']+)'?"
+        message = re.sub(given, rf"\1 {flag} \2", message)
+    return re.sub(r",? or call \w+\([^)]*\)", "", message)
 
 
 def _lower_first(text: str) -> str:

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from facedet_mm.benchmark.timing import detection_times
 from facedet_mm.cli.arguments import add_settings, input_size, non_negative, positive, settings_from
+from facedet_mm.cli.targets import Targets, summary_stream, write_result
 from facedet_mm.detectors import DetectorOptions, InputSize, open_detector
 from facedet_mm.io.images import read_image
-from facedet_mm.system.files import write_text
 from facedet_mm.system.text import one_line
 from facedet_mm.zoo import asset_path
 
@@ -65,17 +65,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="time spent on each row of the table (default: %(default)s)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON; - prints it")
     add_settings(parser.add_argument_group("detector"), DetectorOptions, without=("input_size", "threads"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command and returns the exit status."""
+    targets = Targets([args.image, args.model, args.weights])
+    targets.add("--json", args.json, may_print=True)
+    out = summary_stream(args.json)
     image = read_image(args.image)
     options = settings_from(args, DetectorOptions, input_size=args.sizes[0], threads=None)
     cells = len(args.threads) * len(args.sizes) * len(args.batches)
-    print(f"{one_line(args.model)}, {image.shape[1]} x {image.shape[0]} image, milliseconds per image")
-    print(f"{'size':>10}{'batch':>7}{'threads':>9}{'median':>9}{'p95':>9}{'images/s':>12}{'faces':>7}")
+    print(f"{one_line(args.model)}, {image.shape[1]} x {image.shape[0]} image, milliseconds per image", file=out)
+    print(f"{'size':>10}{'batch':>7}{'threads':>9}{'median':>9}{'p95':>9}{'images/s':>12}{'faces':>7}", file=out)
     rows = []
     found = _rows(options, image, args.threads, args.sizes, args.batches, args.seconds)
     for row in tqdm(found, total=cells, disable=not sys.stderr.isatty(), leave=False):
@@ -83,10 +86,11 @@ def run(args: argparse.Namespace) -> int:
         threads = "auto" if row["threads"] is None else row["threads"]
         tqdm.write(
             f"{row['size']:>10}{row['batch']:>7}{threads:>9}{row['median_ms']:>9.2f}{row['p95_ms']:>9.2f}"
-            f"{1e3 / row['median_ms']:>12.1f}{row['faces']:>7}"
+            f"{1e3 / row['median_ms']:>12.1f}{row['faces']:>7}",
+            file=out,
         )
     if args.json:
-        write_text(args.json, json.dumps(rows, indent=2) + "\n")
+        write_result(args.json, json.dumps(rows, indent=2) + "\n")
     return 0
 
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TextIO, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facedet_mm.cli.arguments import add_settings, non_negative, positive, settings_from
-from facedet_mm.cli.inputs import Input, find_inputs, with_pages
-from facedet_mm.cli.outputs import ImageOutputs, OutputOptions, result_files
+from facedet_mm.cli.inputs import Input, find_inputs, hint, with_pages
+from facedet_mm.cli.losses import losses
+from facedet_mm.cli.outputs import ImageOutputs, OutputOptions, is_hopeless
+from facedet_mm.cli.result_files import result_files
+from facedet_mm.cli.targets import summary_stream
 from facedet_mm.detectors import Detector, DetectorOptions, open_detector
-from facedet_mm.errors import ImageError
+from facedet_mm.errors import FaceDetError, ImageError
 from facedet_mm.imaging.anonymization import Method
 from facedet_mm.io.formats import ImageFaces
 from facedet_mm.io.images import opencv_logging, read_image, read_pages
@@ -39,7 +41,12 @@ examples:
 
 An image that can't be read is reported on standard error and skipped; the exit status is then 1. The JSON is a list of
 {"image", "width", "height", "faces": [{"box": [x1, y1, x2, y2], "score", "landmarks": [[x, y] * 5]}]} in pixels;
-"landmarks" is missing when the model has none."""
+"landmarks" is missing when the model has none. With a name like FILE.jsonl, each image is one line.
+
+For each image, its number of faces and the five with the highest scores are printed.
+
+A file that is new grows with every image; whatever ends the command, it holds the images that were done. Standard
+output is -, as in --csv -; what is printed for people then goes to standard error."""
 _LISTED = 5
 """Largest number of faces of an image that are listed one by one."""
 
@@ -52,7 +59,7 @@ class _Item:
     given: Input
     image: NDArray[np.uint8] | None = None
     faces: Faces | None = None
-    error: ImageError | None = None
+    error: FaceDetError | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -75,9 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     results = parser.add_argument_group("results")
     results.add_argument("--out", type=Path, metavar="DIR", help="write annotated images into this folder")
-    results.add_argument("--json", type=Path, metavar="FILE", help="write all faces as JSON")
-    results.add_argument("--csv", type=Path, metavar="FILE", help="write all faces as CSV, one line per face")
-    results.add_argument("--coco", type=Path, metavar="FILE", help="write all faces as COCO annotations")
+    results.add_argument("--json", type=Path, metavar="FILE", help="write all faces as JSON; - prints them")
+    results.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write all faces as CSV, one line per face; - prints them"
+    )
+    results.add_argument("--coco", type=Path, metavar="FILE", help="write all faces as COCO annotations; - prints them")
     results.add_argument("--wider", type=Path, metavar="DIR", help="write WIDER FACE submission files, EVENT/NAME.txt")
     results.add_argument("--crops", type=Path, metavar="DIR", help="write an image of each face into this folder")
     results.add_argument(
@@ -113,49 +122,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command and returns the exit status."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid text
     opencv_logging().setLogLevel(0)  # our own messages are clearer
     inputs = find_inputs(args.inputs, args.recursive)
     if args.pages:
         inputs = with_pages(inputs, args.max_pixels)
     options = OutputOptions(**{item.name: getattr(args, item.name) for item in fields(OutputOptions)})
-    outputs = ImageOutputs(options, inputs)
+    outputs = ImageOutputs(options, inputs, [args.model, args.weights])
+    out = summary_stream(*options.result_files().values())
     detector = open_detector(settings_from(args, DetectorOptions))
     ahead = args.workers + args.batch
-    failed = found = 0
-    with result_files(options) as add, thread_pool(args.workers) as pool, _progress(len(inputs)) as bar:
+    done = failed = found = 0
+    lost: set[str] = set()
+    try:
+        with (
+            result_files(options.result_files()) as add,
+            thread_pool(args.workers) as pool,
+            _progress(len(inputs)) as bar,
+        ):
 
-        def write(item: _Item) -> _Item:
-            try:
+            def write(item: _Item) -> _Item:
+                try:
+                    if item.image is not None and item.faces is not None:
+                        outputs.write(item.number, item.given.path, item.image, item.faces)
+                        lost.update(losses(item.given.path) if options.out else ())
+                except FaceDetError as error:
+                    if is_hopeless(error):
+                        raise
+                    return replace(item, error=error)
+                return item
+
+            def read(item: _Item) -> _Item:
+                return item if item.image is not None or item.error else _read(item, args.max_pixels)
+
+            items = map_ahead(pool, read, _items(inputs, args.max_pixels), ahead)
+            for item in map_ahead(pool, write, _detect(detector, items, args.batch), ahead):
+                bar.update()
+                for note in item.notes:
+                    bar.write(f"facedet detect: {one_line(note)}; --pages uses all", file=sys.stderr)
+                if item.error:
+                    failed += 1
+                    bar.write(
+                        f"facedet detect: error: {one_line(f'{item.error}{hint(item.given.path)}')}", file=sys.stderr
+                    )
                 if item.image is not None and item.faces is not None:
-                    outputs.write(item.number, item.given.path, item.image, item.faces)
-            except ImageError as error:
-                return replace(item, error=error)
-            return item
-
-        def read(item: _Item) -> _Item:
-            return item if item.image is not None or item.error else _read(item, args.max_pixels)
-
-        items = map_ahead(pool, read, _items(inputs, args.max_pixels), ahead)
-        for item in map_ahead(pool, write, _detect(detector, items, args.batch), ahead):
-            bar.update()
-            for note in item.notes:
-                bar.write(f"facedet detect: {one_line(note)}; --pages uses all", file=sys.stderr)
-            if item.error or item.image is None or item.faces is None:
-                failed += 1
-                bar.write(f"facedet detect: error: {one_line(item.error)}", file=sys.stderr)
-                continue
-            height, width = item.image.shape[:2]
-            found += len(item.faces)
-            add(ImageFaces(item.given.label, width, height, item.faces))
-            if not args.quiet:
-                bar.write(_summary(item.given.label, item.faces, outputs.target(item.number)))
-    if len(inputs) > 1:
-        print(f"{len(inputs) - failed} images, {found} faces")
-    if failed:
-        print(f"facedet detect: {failed} of {len(inputs)} images failed", file=sys.stderr)
+                    height, width = item.image.shape[:2]
+                    found += len(item.faces)
+                    add(ImageFaces(item.given.label, width, height, item.faces))
+                    if not args.quiet and not item.error:
+                        bar.write(_summary(item.given.label, item.faces, outputs.target(item.number)), file=out)
+                done += 1
+    except BaseException:
+        if done and len(inputs) > 1 and options.result_files():
+            files = ", ".join(map(str, options.result_files().values()))
+            print(
+                f"facedet detect: stopped after {done} of {len(inputs)} images, which are in {files}", file=sys.stderr
+            )
+        raise
+    _conclude(len(inputs), failed, found, lost, out)
     return 1 if failed else 0
+
+
+def _conclude(images: int, failed: int, found: int, lost: set[str], out: TextIO) -> None:
+    """Prints the totals."""
+    if images > 1:
+        print(f"{images - failed} images, {found} faces", file=out)
+    if lost:
+        kept = ", ".join(sorted(lost))
+        print(
+            f"facedet detect: note: the images in --out are 8-bit color without metadata; lost: {kept}", file=sys.stderr
+        )
+    if failed:
+        print(f"facedet detect: {failed} of {images} images failed", file=sys.stderr)
 
 
 def _items(inputs: Sequence[Input], max_pixels: int | None) -> Iterator[_Item]:
@@ -207,8 +244,10 @@ def _progress(total: int) -> tqdm[Any]:
 def _summary(path: str, faces: Faces, target: Path | None) -> str:
     where = f" -> {target}" if target else ""
     lines = [one_line(f"{path}: {len(faces)} face{'' if len(faces) == 1 else 's'}{where}")]
-    if len(faces) <= _LISTED:
-        for box, score in zip(faces.boxes, faces.scores, strict=True):
-            x1, y1, x2, y2 = (f"{value:.0f}" for value in box)
-            lines.append(f"  {score:.2f}  ({x1}, {y1}) to ({x2}, {y2})")
+    best = faces[np.argsort(-faces.scores, kind="stable")[:_LISTED]]
+    for box, score in zip(best.boxes, best.scores, strict=True):
+        x1, y1, x2, y2 = (f"{value:.0f}" for value in box)
+        lines.append(f"  {score:.2f}  ({x1}, {y1}) to ({x2}, {y2})")
+    if len(faces) > _LISTED:
+        lines.append(f"  and {len(faces) - _LISTED} more")
     return "\n".join(lines)

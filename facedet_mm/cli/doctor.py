@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from facedet_mm.cli.targets import Targets, goes_to_stdout, write_result
 from facedet_mm.doctor.report import diagnose
-from facedet_mm.system.files import write_text
 
 _EPILOG = """\
 examples:
@@ -29,16 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command and returns the exit status."""
+    Targets().add("--json", args.json, may_print=True)
     if sys.stderr.isatty():
         print("checking the installation …", file=sys.stderr)
     report = diagnose()
     text = json.dumps(report, indent=2) + "\n"
-    if args.json and str(args.json) == "-":
-        print(text, end="")
-    else:
+    if not goes_to_stdout(args.json):
         print("\n".join(_lines(report)))
-        if args.json:
-            write_text(args.json, text)
+    if args.json:
+        write_result(args.json, text)
     return int(any(problem["broken"] for problem in report["problems"]))
 
 

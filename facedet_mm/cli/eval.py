@@ -8,12 +8,13 @@ import json
 import math
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
+from facedet_mm.cli.targets import Targets, summary_stream, write_result
 from facedet_mm.datasets import read_ground_truth, read_predictions
 from facedet_mm.evaluation import WiderFaceResult, evaluate
 from facedet_mm.evaluation.wider_face import SIZE_EDGES
 from facedet_mm.report.plots import check_plot, plot_curves
-from facedet_mm.system.files import write_text
 from facedet_mm.system.text import one_line
 
 _EPILOG = """\
@@ -30,8 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("predictions", metavar="PRED_DIR", help="the submission folder")
     parser.add_argument("ground_truth", metavar="GT_DIR", help="the folder with the four official MAT files")
-    parser.add_argument("--json", metavar="FILE", help="write the average precisions as fractions with all digits")
-    parser.add_argument("--plot", metavar="FILE", help="draw the precision-recall curves (.png, .pdf or .svg)")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the average precisions as fractions, all digits; - prints them"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the precision-recall curves (.png, .pdf or .svg)"
+    )
     parser.add_argument(
         "--allow-missing",
         action="store_true",
@@ -44,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
+    targets = Targets()
+    targets.reads_folder(args.predictions, [".txt"])
+    targets.reads_folder(args.ground_truth, [".mat"])
+    targets.add("--json", args.json, may_print=True)
+    targets.add("--plot", args.plot)
     if args.plot:
         check_plot(args.plot)
     ground_truth = read_ground_truth(args.ground_truth)
@@ -52,10 +62,10 @@ def run(args: argparse.Namespace) -> int:
     for what, names in (("without predictions", result.missing), ("not in the ground truth, left out", result.surplus)):
         if names:
             print(f"facedet eval: note: {len(names)} images {what}, first {one_line(names[0])}", file=sys.stderr)
-    print(format_result(result), flush=True)
+    print(format_result(result), file=summary_stream(args.json), flush=True)
     if args.json:
         fractions = {name: None if math.isnan(ap) else ap for name, ap in result.ap.items()}
-        write_text(args.json, json.dumps(fractions, indent=2) + "\n")
+        write_result(args.json, json.dumps(fractions, indent=2) + "\n")
     if args.plot:
         plot_curves(result, args.plot)
     return 0

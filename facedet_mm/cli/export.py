@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facedet_mm.cli.arguments import fraction, input_size, positive
+from facedet_mm.cli.targets import Targets
 from facedet_mm.system.dependencies import missing_dependency
 from facedet_mm.system.text import one_line
 
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nms.add_argument(
         "--max-faces", type=positive, default=2000, metavar="K", help="number of output rows (default: %(default)s)"
     )
-    parser.add_argument("--license", metavar="TEXT", help="license of the weights, for the file's metadata")
+    parser.add_argument("--license", type=str, metavar="TEXT", help="license of the weights, for the file's metadata")
     parser.add_argument(
         "--images",
         nargs="+",
@@ -83,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command and returns its exit status."""
+    Targets([args.config, args.checkpoint, *args.images]).add("--out", args.out)
     exporter = _exporter()
     spec = exporter.GraphSpec(
         args.kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import NamedTuple
 
 from facedet_mm.errors import ImageError
 from facedet_mm.io.images import count_pages, is_image_file
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_VIDEO_SUFFIXES = frozenset(
+    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
+)
 
 
 class Input(NamedTuple):
@@ -63,6 +69,15 @@ def with_pages(inputs: Sequence[Input], max_pixels: int | None) -> list[Input]:
     return found
 
 
+def hint(path: Path) -> str:
+    """Returns what to add to an error about an image that looks like an input of ``facedet video``, or nothing."""
+    if path.suffix.lower() in _VIDEO_SUFFIXES:
+        return f"; for a video: facedet video {path}"
+    if str(path).isdecimal() and not path.exists():
+        return f"; for a camera: facedet video {path}"
+    return ""
+
+
 def _expand(word: str, recursive: bool) -> Iterator[Input]:
     if word == "-":
         for line in _listed():
@@ -70,6 +85,11 @@ def _expand(word: str, recursive: bool) -> Iterator[Input]:
         return
     if not word:
         raise ImageError("the name of an input is empty")
+    if address := _ADDRESS.match(word):  # not printed whole: it may hold a password
+        raise ImageError(
+            f"{address[1]}://… is an address, and images are files: download it first; "
+            "facedet video finds faces in videos and streams"
+        )
     path = Path(word)
     # os.path's tests, unlike pathlib's, are false for files that can't be accessed
     if os.path.isdir(word):

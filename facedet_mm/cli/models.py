@@ -141,7 +141,7 @@ def _fetch(model: ZooModel, accept_license: bool) -> str:
 
 def _ask(model: ZooModel) -> bool:
     """Asks on a terminal whether the license is accepted; elsewhere returns False, and ``fetch`` says how to accept."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         return False
     print(f"The weights of {model.name} have this license: {model.license}.", file=sys.stderr)
     try:

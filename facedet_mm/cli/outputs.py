@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.cli.inputs import Input
+from facedet_mm.cli.targets import Targets
 from facedet_mm.datasets.submission import write_prediction_file
 from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.anonymization import Method, anonymize
 from facedet_mm.imaging.drawing import draw_faces
-from facedet_mm.io.formats import CSV_COLUMNS, ImageFaces, coco_document, csv_rows, csv_text, json_record
 from facedet_mm.io.images import write_image
 from facedet_mm.structures import Faces
-from facedet_mm.system.files import atomic_path, write_text
 
-Add: TypeAlias = Callable[[ImageFaces], None]
+_HOPELESS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR, errno.EIO))
+"""Errors after which the files of the other images can't be written either."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class OutputOptions:
         coco: COCO file with all faces.
 
     Raises:
-        FaceDetError: An option needs another one, or two files are the same.
+        FaceDetError: An option needs another one.
     """
 
     out: Path | None = None
@@ -62,16 +60,11 @@ class OutputOptions:
             raise FaceDetError("--anonymize needs --out DIR, the folder for the images")
         if self.align and not self.crops:
             raise FaceDetError("--align needs --crops DIR, the folder for the faces")
-        files = self.result_files()
-        if len({_real(path) for path in files.values()}) < len(files):
-            raise FaceDetError(f"--{' and --'.join(files)} would share a file; give each its own")
-        for name, path in files.items():
-            if path.is_dir():
-                raise FaceDetError(f"--{name} {path} is a folder; give a file")
 
     def result_files(self) -> dict[str, Path]:
         """Returns the files for the faces of all images, by option."""
-        return {name: path for name in _WRITERS if (path := getattr(self, name))}
+        files = {"json": self.json, "csv": self.csv, "coco": self.coco}
+        return {name: path for name, path in files.items() if path}
 
 
 class ImageOutputs:
@@ -80,29 +73,32 @@ class ImageOutputs:
     Args:
         options: Files and folders to write.
         inputs: All images, so that no two get the same name.
+        models: Files of the model.
 
     Raises:
-        FaceDetError: An input would be overwritten, or two images would get the same file.
+        FaceDetError: An input would be overwritten, or two results would get the same file.
     """
 
-    def __init__(self, options: OutputOptions, inputs: Sequence[Input]) -> None:
+    def __init__(
+        self, options: OutputOptions, inputs: Sequence[Input], models: Iterable[str | os.PathLike[str] | None] = ()
+    ) -> None:
         self._options = options
         self._names = _unique_names([given.name for given in inputs])
-        self._originals = {_real(given.path) for given in inputs}
-        if options.out:
-            for name in self._names:
-                self._refuse_input("--out", options.out / name)
-        for option, path in options.result_files().items():
-            self._refuse_input(f"--{option}", path)
         self._wider = [_wider_file(options.wider, given) for given in inputs] if options.wider else []
         for file, images in Counter(self._wider).items():
             if images > 1:
                 raise FaceDetError(f"--wider: two images would get {file}; give them other names or folders")
-
-    def _refuse_input(self, option: str, path: Path) -> None:
-        """Raises :class:`FaceDetError` if ``path`` is one of the input images."""
-        if _real(path) in self._originals:
-            raise FaceDetError(f"{option} would overwrite {path}, which is an input; choose another place")
+        targets = Targets([*(given.path for given in inputs), *models])
+        for option, path in options.result_files().items():
+            targets.add(f"--{option}", path, may_print=True)
+        for name in self._names:
+            if options.out:
+                targets.add("--out", options.out / name)
+            if options.crops:
+                targets.add_series("--crops", options.crops / name)
+        for file in self._wider:
+            targets.add("--wider", file)
+        targets.check_series()
 
     def target(self, number: int) -> Path | None:
         """Returns the path of the annotated image of input ``number``; ``None`` without ``--out``."""
@@ -112,8 +108,7 @@ class ImageOutputs:
         """Writes all files of one image; may be called from several threads.
 
         Raises:
-            ImageError: The image can't be written in its format.
-            FaceDetError: A file can't be written.
+            FaceDetError: A file can't be written, see :func:`is_hopeless`, or not in its format.
         """
         options = self._options
         if target := self.target(number):
@@ -127,69 +122,14 @@ class ImageOutputs:
             for face, crop in enumerate(crops, start=1):
                 if crop.size:
                     file = options.crops / name.with_name(f"{name.stem}_{face}{name.suffix}")
-                    self._refuse_input("--crops", file)
                     write_image(file, crop)
         if options.wider:
             write_prediction_file(self._wider[number], path.name, faces.boxes, faces.scores)
 
 
-@contextmanager
-def result_files(options: OutputOptions) -> Iterator[Add]:
-    """Opens the files for the faces of all images and yields a function that adds an image to each of them.
-
-    The files appear, complete, when the block ends without an error.
-    """
-    with ExitStack() as stack:
-        adds = [stack.enter_context(_WRITERS[name](path)) for name, path in options.result_files().items()]
-
-        def add(image: ImageFaces) -> None:
-            for add_to_file in adds:
-                add_to_file(image)
-
-        yield add
-
-
-@contextmanager
-def _json_file(path: Path) -> Iterator[Add]:
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        separator = "[\n"
-
-        def add(image: ImageFaces) -> None:
-            nonlocal separator
-            file.write(separator + json.dumps(json_record(image)))
-            separator = ",\n"
-
-        yield add
-        file.write("\n]\n" if separator == ",\n" else "[]\n")
-
-
-@contextmanager
-def _csv_file(path: Path) -> Iterator[Add]:
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-
-        def add(image: ImageFaces) -> None:
-            file.write(csv_text(csv_rows(image.name, image.faces)))
-
-        file.write(csv_text([CSV_COLUMNS]))
-        yield add
-
-
-@contextmanager
-def _coco_file(path: Path) -> Iterator[Add]:
-    images: list[ImageFaces] = []
-    yield images.append
-    write_text(path, json.dumps(coco_document(images)) + "\n")
-
-
-_WRITERS = {"json": _json_file, "csv": _csv_file, "coco": _coco_file}
-"""Option of a file for the faces of all images → its writer."""
-
-
-def _real(path: Path) -> str:
-    try:
-        return os.path.realpath(path)
-    except (OSError, ValueError):  # not a file name: reading it raises the error
-        return str(path)
+def is_hopeless(error: FaceDetError) -> bool:
+    """Returns whether the files of other images can't be written either, because the disk is full, for example."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _HOPELESS
 
 
 def _wider_file(folder: Path, given: Input) -> Path:

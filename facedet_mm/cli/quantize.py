@@ -15,12 +15,12 @@ from facedet_mm.benchmark.accuracy import clean_ap, find_images
 from facedet_mm.benchmark.timing import call_time
 from facedet_mm.cli.arguments import input_size, positive
 from facedet_mm.cli.inputs import find_inputs
+from facedet_mm.cli.targets import Targets, summary_stream, write_result
 from facedet_mm.datasets import read_ground_truth
 from facedet_mm.deploy.quantization import quantize_onnx
 from facedet_mm.detectors import Detector, build_detector
 from facedet_mm.errors import FaceDetError, ModelError
-from facedet_mm.io.images import read_image
-from facedet_mm.system.files import write_text
+from facedet_mm.io.images import IMAGE_SUFFIXES, read_image
 from facedet_mm.system.text import one_line
 from facedet_mm.zoo import weights_path
 
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--symmetric", action="store_true", help="use symmetric ranges, which TensorRT requires")
     parser.add_argument("--annotations", metavar="GT_DIR", help="folder with the four official MAT files")
     parser.add_argument("--images", type=Path, metavar="DIR", help="images of the annotations, as <event>/<image>.jpg")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON; - prints it")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,15 +82,17 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or beside / f"{Path(args.model).stem}_int8.onnx"
     if out.resolve() == model.resolve():
         raise FaceDetError(f"{out} is the file to quantize; choose another file with --out")
+    found = [image.path for image in find_inputs(args.calibration, args.recursive)]
+    _check_targets(args, model, out, found)
     scored = None
     if args.annotations:
         ground_truth = read_ground_truth(args.annotations)
         scored = ground_truth, find_images(args.images, ground_truth)
-    found = [image.path for image in find_inputs(args.calibration, args.recursive)]
     images = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, args.samples).round().astype(int))]
+    console = summary_stream(args.json)
     result = quantize_onnx(model, out, images, input_size=args.size, symmetric=args.symmetric, ranges=args.ranges)
     done = f"{result.convolutions} convolutions in INT8, ranges measured on {result.images} images"
-    print(f"written: {one_line(out)}, {done}")
+    print(f"written: {one_line(out)}, {done}", file=console)
     report: dict[str, dict[str, Any]] = {
         "float": {"file": str(model), "bytes": result.bytes_before},
         "int8": {"file": str(out), "bytes": result.bytes_after},
@@ -101,10 +103,18 @@ def run(args: argparse.Namespace) -> int:
     if scored:
         for name, detector in detectors.items():
             report[name]["ap"] = clean_ap(detector, *scored)
-    print("\n".join(_table(report["float"], report["int8"])))
+    print("\n".join(_table(report["float"], report["int8"])), file=console)
     if args.json:
-        write_text(args.json, json.dumps(report, indent=2) + "\n")
+        write_result(args.json, json.dumps(report, indent=2) + "\n")
     return 0
+
+
+def _check_targets(args: argparse.Namespace, model: Path, out: Path, images: Sequence[Path]) -> None:
+    targets = Targets([model, *images])
+    targets.reads_folder(args.annotations, [".mat"])
+    targets.reads_folder(args.images, IMAGE_SUFFIXES)
+    targets.add("--out", out)
+    targets.add("--json", args.json, may_print=True)
 
 
 def _model_file(model: str) -> Path:

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli.arguments import non_negative, positive
+from facedet_mm.cli.targets import Targets, goes_to_stdout, write_result
 from facedet_mm.datasets.attributes import read_annotated_faces
 from facedet_mm.errors import AnnotationError
+from facedet_mm.io.images import IMAGE_SUFFIXES
 from facedet_mm.report.crops import ImageFolder
 from facedet_mm.report.page import check_packages, render
 from facedet_mm.report.results import Options, Report
 from facedet_mm.report.runs import Run, find_runs
-from facedet_mm.system.files import write_text
 from facedet_mm.system.text import one_line
 
 _EPILOG = """\
@@ -26,6 +27,9 @@ examples:
 A RUN is a work directory of tools/train.py, a scalars.json, or a folder of predictions. For a work directory, the
 page shows the training log, the predictions in its subfolder predictions (or those of --predictions) and the times
 in its bench.json (facedet bench --json). The page needs jinja2 and matplotlib: pip install 'facedet-mm[plot]'."""
+
+_READ_SUFFIXES = (".json", ".log", ".mat", ".txt", *IMAGE_SUFFIXES)
+"""Suffixes of the files that a report is made from."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--images", metavar="DIR", help="folder with <event>/<image>.jpg, for the crops")
     parser.add_argument(
-        "--out", type=Path, default=Path("report.html"), metavar="FILE", help="the page (default: %(default)s)"
+        "--out",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="the page; - prints it (default: %(default)s)",
     )
     parser.add_argument(
         "--score-thr",
@@ -70,6 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
+    targets = Targets([*args.runs, args.annotations, args.attributes])
+    for folder in (*args.runs, *args.predictions, args.annotations, args.images):
+        targets.reads_folder(folder, _READ_SUFFIXES)
+    targets.add("--out", args.out, may_print=True)
     check_packages()
     runs = find_runs(args.runs, args.predictions)
     _check_annotations(args, runs)
@@ -77,8 +89,9 @@ def run(args: argparse.Namespace) -> int:
     faces = read_annotated_faces(args.annotations, args.attributes) if args.annotations else None
     options = Options(args.score_thr, allow_missing=args.allow_missing, shots=args.crops)
     report = Report.of(runs, faces, images, options)
-    write_text(args.out, render(report, args.out))
-    print(f"wrote {one_line(args.out)}", file=sys.stderr)
+    write_result(args.out, render(report, args.out))
+    if not goes_to_stdout(args.out):
+        print(f"wrote {one_line(args.out)}", file=sys.stderr)
     return 0
 
 

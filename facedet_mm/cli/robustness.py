@@ -15,10 +15,12 @@ from facedet_mm.benchmark.accuracy import IOU_THR, SCORE_THR, find_images
 from facedet_mm.benchmark.results import Results, describe_run
 from facedet_mm.benchmark.robustness import DARK, measure, plan_cells
 from facedet_mm.cli.arguments import add_settings, positive, settings_from
+from facedet_mm.cli.targets import Targets
 from facedet_mm.datasets import read_ground_truth
 from facedet_mm.datasets.ground_truth import SETTINGS
 from facedet_mm.detectors import DetectorOptions, open_detector
 from facedet_mm.imaging.corruptions import CORRUPTIONS, SEVERITIES
+from facedet_mm.io.images import IMAGE_SUFFIXES
 from facedet_mm.report.heat_map import plot_heat_map
 from facedet_mm.report.plots import check_plot
 from facedet_mm.system.settings import declared_settings
@@ -84,7 +86,13 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command and returns the exit status."""
     options = settings_from(args, DetectorOptions)
     out = args.out or Path("outputs", "robustness", _name(options))
-    check_plot(out / "heat_map.png")
+    heat_map = out / "heat_map.png"
+    targets = Targets([options.model, options.weights])
+    targets.reads_folder(args.annotations, [".mat"])
+    targets.reads_folder(args.images, IMAGE_SUFFIXES)
+    targets.add("--out", out / "robustness.json")
+    targets.add("--out", heat_map)
+    check_plot(heat_map)
     ground_truth = read_ground_truth(args.annotations)
     files = find_images(args.images, ground_truth)
     detector = open_detector(options)
@@ -104,8 +112,8 @@ def run(args: argparse.Namespace) -> int:
             results.save()
             bar.write(f"{cell}: {' / '.join(_percent(ap.values()))}", file=sys.stderr)
     print(format_results(results), flush=True)
-    plot_heat_map(results, out / "heat_map.png")
-    print(f"\n{one_line(results.path)}\n{one_line(out / 'heat_map.png')}")
+    plot_heat_map(results, heat_map)
+    print(f"\n{one_line(results.path)}\n{one_line(heat_map)}")
     return 0
 
 

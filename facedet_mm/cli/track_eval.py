@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from facedet_mm.system.files import write_text
+from facedet_mm.cli.targets import Targets, summary_stream, write_result
 from facedet_mm.system.text import one_line
 from facedet_mm.tracking.evaluation import score_tracks
 
@@ -29,18 +29,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "ground_truth", metavar="GT", help="file or folder, lines frame,id,left,top,width,height,mark,class,visibility"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores as fractions")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores as fractions; - prints them")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
+    targets = Targets([args.results, args.ground_truth])
+    for folder in (args.results, args.ground_truth):
+        targets.reads_folder(folder, [".txt"])
+    targets.add("--json", args.json, may_print=True)
+    out = summary_stream(args.json)
     scores = score_tracks(args.results, args.ground_truth)
     shown = {name: one_line(name) for name in scores}
     width = max(map(len, shown.values()))
-    print(f"{'':{width}}{'HOTA':>8}{'MOTA':>8}{'IDF1':>8}{'switches':>10}{'tracks':>8}")
+    print(f"{'':{width}}{'HOTA':>8}{'MOTA':>8}{'IDF1':>8}{'switches':>10}{'tracks':>8}", file=out)
     for name, row in scores.items():
         percents = "".join(f"{100 * value:8.2f}" for value in (row.hota, row.mota, row.idf1))
-        print(f"{shown[name]:{width}}{percents}{row.switches:10}{row.tracks:8}")
+        print(f"{shown[name]:{width}}{percents}{row.switches:10}{row.tracks:8}", file=out)
     if args.json:
-        write_text(args.json, json.dumps({name: asdict(row) for name, row in scores.items()}, indent=2) + "\n")
+        write_result(args.json, json.dumps({name: asdict(row) for name, row in scores.items()}, indent=2) + "\n")
     return 0

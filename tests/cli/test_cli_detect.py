@@ -105,7 +105,8 @@ def test_odd_images_are_detected(tmp_path: Path, photo: np.ndarray, capsys: pyte
     }
     paths = [write(tmp_path / name, image) for name, image in images.items()]
     status = main(["detect", *map(str, paths), "--out", str(tmp_path / "out"), "--json", str(tmp_path / "f.json")])
-    assert (status, capsys.readouterr().err) == (0, "")
+    lost = "the images in --out are 8-bit color without metadata; lost: 16 bits per channel, transparency"
+    assert (status, capsys.readouterr().err) == (0, f"facedet detect: note: {lost}\n")
     faces = {Path(r["image"]).name: r["faces"] for r in json.loads((tmp_path / "f.json").read_text())}
     assert len(faces["rgba.png"]) == 5
     assert faces["16 bit.png"] == faces["rgba.png"] == faces["größe 臉 1.png"]

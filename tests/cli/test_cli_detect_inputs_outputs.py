@@ -328,4 +328,4 @@ def test_a_full_standard_output_is_one_line() -> None:
             [sys.executable, "-m", "facedet_mm", "models", "list"], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 1
-    assert done.stderr.splitlines() == ["facedet models: error: No space left on device"]
+    assert done.stderr.splitlines() == ["facedet models: error: standard output: No space left on device"]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from facedet_mm.errors import FaceDetError
+from facedet_mm.system import files
 from facedet_mm.system.files import atomic_path, write_bytes, write_text
 
 
@@ -70,3 +74,71 @@ def test_a_device_is_written_to_and_not_replaced() -> None:
 def test_names_that_are_no_unicode_come_back_as_their_bytes(tmp_path: Path) -> None:
     write_text(tmp_path / "names.txt", os.fsdecode(b"caf\xe9 \xc3\xa9"))
     assert (tmp_path / "names.txt").read_bytes() == b"caf\xe9 \xc3\xa9"
+
+
+KILLED = """
+import os, signal, sys
+from facedet_mm.system.files import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_swept", set())
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "a.txt")], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    write_text(tmp_path / "b.txt", "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks of POSIX")
+def test_the_temporary_file_of_a_running_process_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_swept", set())
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("a")
+        monkeypatch.setattr(files, "_swept", set())
+        code = "import sys; from facedet_mm.system.files import write_text; write_text(sys.argv[1], 'b')"
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "b.txt")], check=True, timeout=60)
+        write_text(tmp_path / "c.txt", "c")
+        assert temporary.read_text() == "a"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_a_name_that_is_too_long_is_found_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(FaceDetError, match="File name too long"), atomic_path(tmp_path / ("n" * 300)):
+        pytest.fail("the block began")
+
+
+def test_a_name_of_the_largest_length_and_a_long_suffix_can_be_written(tmp_path: Path) -> None:
+    for name in ("n" * 251 + ".txt", "n." + "x" * 253):
+        write_text(tmp_path / name, "a")
+        assert (tmp_path / name).read_text() == "a"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs names of open streams")
+@pytest.mark.parametrize("opened", ["file", "pipe"])
+def test_an_open_stream_is_added_to(tmp_path: Path, opened: str) -> None:
+    if opened == "pipe":
+        reader, writer = os.pipe()
+    else:
+        (tmp_path / "log").write_bytes(b"before ")
+        reader, writer = os.open(tmp_path / "log", os.O_RDONLY), os.open(tmp_path / "log", os.O_WRONLY | os.O_APPEND)
+    write_text(f"/dev/fd/{writer}", "faces")
+    assert os.read(reader, 99) == (b"faces" if opened == "pipe" else b"before faces")
+    os.close(reader)
+    os.close(writer)
+    with pytest.raises(FaceDetError, match=f"cannot write /dev/fd/{writer}: the stream is not open"):
+        write_text(f"/dev/fd/{writer}", "faces")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs the permissions of POSIX")
+def test_the_umask_of_the_process_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(_: int) -> int:
+        raise AssertionError("another thread would make a file that all can write")
+
+    monkeypatch.setattr(os, "umask", changed)
+    write_text(tmp_path / "a.txt", "a")
