@@ -15,7 +15,13 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
 # to average the weights over time, add dict(type='EMAHook', momentum=0.0002, update_buffers=True)
-custom_hooks = [dict(type='SampleSeedHook'), dict(type='InvalidLossHook')]
+custom_hooks = [
+    dict(type='SampleSeedHook'),
+    dict(type='InvalidLossHook'),
+    dict(type='CheckpointFitHook'),
+    dict(type='LandmarkArrivalHook'),
+    dict(type='ValidationImagesHook'),
+]
 
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,29 @@ def build_model(config: str | os.PathLike[str] | Config) -> nn.Module:
         raise ModelError(f"{name}: the config has no `model`")
     init_default_scope(cfg.get("default_scope", "mmdet"))
     try:
-        check_neck(cfg.model.get("neck") or {})
-        # detectors change the dict that they are built from
-        model: nn.Module = MODELS.build(copy.deepcopy(cfg.model))
-        check_parts(model)
+        with mistakes_as(ModelError, "the model cannot be built"):
+            check_neck(cfg.model.get("neck") or {})
+            # detectors change the dict that they are built from
+            model: nn.Module = MODELS.build(copy.deepcopy(cfg.model))
+            check_parts(model)
     except FaceDetError as error:
         raise ModelError(f"{name}: {error}") from error
-    except _CONFIG_MISTAKES as error:
-        raise ModelError(f"{name}: the model cannot be built ({type(error).__name__}: {error})") from error
     return model
+
+
+@contextmanager
+def mistakes_as(error_type: type[FaceDetError], what: str) -> Iterator[None]:
+    """Turns the exceptions of MMDetection's classes whose arguments do not fit into an error in one line.
+
+    Args:
+        error_type: Type of the error.
+        what: Beginning of its message.
+
+    Raises:
+        FaceDetError: Of type ``error_type``, if the body raised one of these exceptions.
+    """
+    try:
+        yield
+    except _CONFIG_MISTAKES as error:
+        reason = " ".join(str(error).split())
+        raise error_type(f"{what} ({type(error).__name__}: {reason})") from error

@@ -75,6 +75,25 @@ def _check_strides(backbone: Any, neck: Any, strides: Sequence[int]) -> None:
         )
 
 
+def check_loaders(config: Config) -> None:
+    """Checks batch sizes and numbers of workers; without workers, none can persist or prefetch.
+
+    Raises:
+        TrainingError: A number is not one that a data loader can have.
+    """
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = config.get(name)
+        if not loader:
+            continue
+        for key, smallest in (("batch_size", 1), ("num_workers", 0)):
+            value = loader.get(key, smallest)
+            if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+                raise TrainingError(f"{name}.{key} must be a whole number of at least {smallest}, not {value!r}")
+        if loader.get("num_workers", 0) == 0:
+            loader.persistent_workers = False
+            loader.pop("prefetch_factor", None)
+
+
 def check_landmarks(config: Config) -> None:
     """Checks that a model with landmarks is trained on annotations with landmarks; reads the annotation files.
 

@@ -18,6 +18,8 @@ from facedet_mm.plugin.apis.checkpoint import load_weights, save_checkpoint
 from facedet_mm.plugin.apis.official_onnx import read_official_onnx
 from facedet_mm.plugin.apis.official_pth import read_official_pth
 from facedet_mm.plugin.apis.onnx_comparison import compare_with_onnx, make_input
+from facedet_mm.plugin.engine.fit import check_complete
+from facedet_mm.plugin.engine.loading import check_tensors
 from facedet_mm.version import __version__
 from facedet_mm.zoo import config_path
 
@@ -56,9 +58,13 @@ def convert(
         reference: ONNX file of the same model to compare with; by default ``src`` itself if it is ONNX.
 
     Raises:
-        ModelError: ``src`` is none of the eight SCRFD models, or the result does not reproduce the reference.
+        ModelError: ``src`` is none of the eight SCRFD models, its weights are not finite numbers, the result does not
+            reproduce the reference, or ``dst`` is an input.
     """
     src = Path(src)
+    for source in filter(None, (src, reference)):
+        if Path(dst).exists() and Path(source).exists() and Path(dst).samefile(source):
+            raise ModelError(f"{dst}: is also the input; write the converted weights to another file")
     is_onnx = src.suffix.lower() == ".onnx"
     name, state = read_official_onnx(src) if is_onnx else read_official_pth(src)
     meta = dict(
@@ -69,6 +75,8 @@ def convert(
         dataset_meta=dict(classes=("face",)),
     )
     model = build_model(config_path(name))
+    check_tensors(state, str(src))
+    check_complete(model, state, str(src))
     model.load_state_dict(state, strict=True)
     model.eval()
     if reference is None and is_onnx:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from facedet_mm.detectors.preprocess import Normalization, fit, make_blob
 from facedet_mm.errors import ModelError
 
+_LARGEST_SIDE = 4096
+"""Largest side in pixels of a fixed input; a file may claim any."""
+
 
 def compare_with_onnx(
     model: nn.Module, reference: str | os.PathLike[str], image: NDArray[np.uint8]
@@ -69,13 +72,19 @@ def _run_reference(
         session = onnxruntime.InferenceSession(str(reference), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises its own exceptions
         raise _cannot_run(reference, error) from error
+    if len(session.get_inputs()) != 1:
+        raise ModelError(f"{reference}: has {len(session.get_inputs())} inputs; one, the image, was expected")
     tensor = session.get_inputs()[0]
     height, width = (d if isinstance(d, int) and d > 0 else 640 for d in [*tensor.shape, 0, 0, 0, 0][2:4])
+    if max(height, width) > _LARGEST_SIDE:
+        raise ModelError(f"{reference}: its input is {width} x {height} pixels; at most {_LARGEST_SIDE} were expected")
     blob = make_input(image, (width, height))
     try:
         outputs = session.run(None, {tensor.name: blob.numpy()})
     except Exception as error:
         raise _cannot_run(reference, error) from error
+    if not all(isinstance(output, np.ndarray) and output.ndim >= 2 for output in outputs):
+        raise ModelError(f"{reference}: its outputs are not tables of scores, boxes and landmarks, so it is no SCRFD")
     return blob, [output.reshape(-1, output.shape[-1]) for output in outputs]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from mmengine.config import Config, ConfigDict
 
 from facedet_mm.errors import ModelError, TrainingError
@@ -93,6 +94,52 @@ def use_amp(config: Config) -> None:
     config.optim_wrapper.setdefault("loss_scale", "dynamic")
 
 
+def use_cpu(config: Config) -> None:
+    """Makes a config run without a GPU: processes talk through Gloo, and mixed precision is bfloat16.
+
+    Raises:
+        TrainingError: The launcher did not say how the processes find each other.
+    """
+    config.env_cfg.dist_cfg.backend = "gloo"
+    if config.get("launcher") == "pytorch" and not torch.distributed.is_initialized():
+        try:  # MMEngine's own start asks for a GPU
+            torch.distributed.init_process_group("gloo")
+        except ValueError as error:
+            raise TrainingError(
+                f"--launcher pytorch needs torchrun, which sets the environment of each process ({error}): "
+                "start with bash tools/dist_train.sh CONFIG PROCESSES"
+            ) from error
+    if config.get("launcher", "none") != "none" and not config.get("model_wrapper_cfg"):  # the default asks for a GPU
+        unused = config.get("find_unused_parameters", False)
+        config.model_wrapper_cfg = dict(
+            type="MMDistributedDataParallel", broadcast_buffers=False, find_unused_parameters=unused
+        )
+    wrapper = config.get("optim_wrapper") or {}
+    if wrapper.get("type") == "AmpOptimWrapper":
+        wrapper.type = "CpuAmpOptimWrapper"
+        for key in ("loss_scale", "dtype", "use_fsdp"):
+            wrapper.pop(key, None)
+
+
+def set_out_dir(config: Config, folder: str) -> None:
+    """Makes the test metric write its predictions into a folder.
+
+    Raises:
+        ModelError: The config does not evaluate with ``WiderFaceMetric``.
+    """
+    evaluator = config.test_evaluator
+    entries = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
+    metrics = [metric for entry in entries for metric in entry.get("metrics", [entry])]
+    writers = [metric for metric in metrics if metric.get("type") == "WiderFaceMetric"]
+    if not writers:
+        kinds = ", ".join(str(metric.get("type")) for metric in metrics)
+        raise ModelError(
+            f"--out writes the submission folder of WiderFaceMetric, but test_evaluator is {kinds}: "
+            "add dict(type='WiderFaceMetric', ...) to it, or leave --out away"
+        )
+    writers[0].out_dir = folder
+
+
 def scale_learning_rate(config: Config) -> None:
     """Turns on linear scaling of the learning rate with the total batch size.
 
@@ -124,7 +171,8 @@ def _parse_side(size: str | int) -> int:
 
 
 def _find_steps(config: Config, loader: str, step_type: str) -> list[Any]:
-    steps = [step for step in config[loader].dataset.pipeline if step["type"] == step_type]
+    pipelines = [entry.get("pipeline", ()) for entry in walk_datasets(config[loader].dataset)]
+    steps = [step for pipeline in pipelines for step in pipeline if step["type"] == step_type]
     if not steps:
         raise ModelError(f"{config.filename}: the pipeline of {loader} has no {step_type} whose size could be changed")
     return steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,18 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
-from facedet_mm.plugin.apis.build import build_model, load_config
-from facedet_mm.plugin.apis.checkpoint import load_checkpoint, load_weights
-from facedet_mm.plugin.apis.compatibility import check_landmarks
-from facedet_mm.plugin.apis.overrides import set_test_size, use_tta
+from facedet_mm.errors import TrainingError
+from facedet_mm.plugin.apis.build import build_model, load_config, mistakes_as
+from facedet_mm.plugin.apis.checkpoint import load_weights
+from facedet_mm.plugin.apis.compatibility import check_landmarks, check_loaders
+from facedet_mm.plugin.apis.overrides import set_out_dir, set_test_size, use_cpu, use_tta
+from facedet_mm.plugin.engine.fit import check_complete, check_resumable, check_start
+from facedet_mm.plugin.engine.loading import read_for_runner
 from facedet_mm.plugin.engine.storage import latest_checkpoint
+
+_CHECKS = ("CheckpointFitHook", "LandmarkArrivalHook", "ValidationImagesHook")
 
 
 def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,8 +61,6 @@ def prepare_config(
     os.environ.setdefault("LOCAL_RANK", str(local_rank))
     config = load_config(path, options)
     config.launcher = launcher
-    if not torch.cuda.is_available():
-        config.env_cfg.dist_cfg.backend = "gloo"
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / path.stem)
     return config
 
@@ -76,23 +81,55 @@ def choose_checkpoint(config: Config, resume: str | None) -> None:
 
 
 def build_runner(config: Config, training: bool = False) -> Runner:
-    """Returns the Runner of a config, after checking that its checkpoint contains only weights and numbers.
+    """Returns the Runner of a config whose checkpoint, data and parts were checked.
 
     Args:
         config: A config from :func:`prepare_config`.
-        training: Whether the Runner is going to train; then the annotations are checked too.
+        training: Whether the Runner is going to train; then the annotations are checked too, and the data loaders are
+            built.
 
     Raises:
-        ModelError: The model cannot be built, its parts do not fit each other, or the checkpoint cannot be loaded.
-        TrainingError: The model learns landmarks, but the annotations have none.
+        ModelError: The model cannot be built, its parts do not fit each other, or the checkpoint cannot be loaded or is
+            of another model.
+        TrainingError: The model learns landmarks, but the annotations have none, or a data loader cannot be built.
         AnnotationError: The annotations are missing or malformed.
     """
-    build_model(config)
-    if training:
-        check_landmarks(config)
+    model = build_model(config)
+    if config.get("resume") and not config.get("load_from"):
+        choose_checkpoint(config, "auto")
     if config.get("load_from"):
-        load_checkpoint(config.load_from)
-    return RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)
+        _check_checkpoint(config, model, training)
+    if training:
+        check_loaders(config)
+        check_landmarks(config)
+    _add_hooks(config)
+    if not torch.cuda.is_available():
+        use_cpu(config)
+    with mistakes_as(TrainingError, f"{config.filename}: the run cannot be prepared"):
+        runner = RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)
+        _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop  # builds datasets and pipelines
+    return runner
+
+
+def _check_checkpoint(config: Config, model: nn.Module, training: bool) -> None:
+    """Checks a checkpoint on this machine before anything else is built; the hook checks those from elsewhere."""
+    name = str(config.load_from)
+    if re.match(r"[\w+.-]+://", name):
+        return
+    checkpoint = read_for_runner(os.path.expanduser(name), "cpu")
+    if config.get("resume"):
+        check_resumable(checkpoint, name)
+    if training and not config.get("resume"):
+        check_start(model, checkpoint, name)
+    else:
+        check_complete(model, checkpoint, name)
+
+
+def _add_hooks(config: Config) -> None:
+    """Adds the hooks that check a run to those of a config that replaced them."""
+    hooks = list(config.get("custom_hooks") or [])
+    present = {hook.get("type") for hook in hooks if isinstance(hook, Mapping)}
+    config.custom_hooks = [*hooks, *(dict(type=name) for name in _CHECKS if name not in present)]
 
 
 def evaluate_checkpoint(
@@ -122,8 +159,9 @@ def evaluate_checkpoint(
     if tta:
         use_tta(config)
     if out is not None:
-        config.test_evaluator.out_dir = str(out)
+        set_out_dir(config, str(out))
     config.load_from, config.resume = None, False
+    check_loaders(config)
     runner = build_runner(config)
     model = runner.model
     while hasattr(model, "module"):  # wrapped for several processes or several views

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 from collections import defaultdict
 from typing import Any
 
 import numpy as np
-import torch
 from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 
@@ -39,22 +37,7 @@ class WiderFaceDataset(BaseDetDataset):
 
     def __init__(self, *args: Any, check_images: bool = True, **kwargs: Any) -> None:
         self.check_images = check_images
-        # shared memory, because persistent workers must see the epoch change
-        self._seed_and_epoch = torch.full((2,), -1, dtype=torch.int64).share_memory_()
         super().__init__(*args, **kwargs)
-
-    def set_epoch(self, epoch: int, seed: int) -> None:
-        """Makes the augmentation of each image depend only on ``seed``, ``epoch`` and the image."""
-        self._seed_and_epoch.copy_(torch.tensor([seed, epoch]))
-
-    def prepare_data(self, idx: int) -> Any:
-        """Runs the pipeline on one image; seeds its random numbers first if :meth:`set_epoch` was called."""
-        seed, epoch = self._seed_and_epoch.tolist()
-        if epoch >= 0:
-            words = np.random.SeedSequence((seed, epoch, idx)).generate_state(4)
-            np.random.seed(words)  # noqa: NPY002 - MMDetection's transforms use the global generator
-            random.seed(words.tobytes())
-        return super().prepare_data(idx)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Returns the images in the order of the annotation file, with their faces as arrays."""

@@ -1,6 +1,22 @@
-"""Hooks and storage, registered with MMEngine; ``apis`` of the plugin may import it."""
+"""Hooks, storage and safe loading, registered with MMEngine; ``apis`` of the plugin may import it."""
 
-from facedet_mm.plugin.engine.hooks import InvalidLossHook, SampleSeedHook
+from facedet_mm.plugin.engine import loading
+from facedet_mm.plugin.engine.amp import CpuAmpOptimWrapper
+from facedet_mm.plugin.engine.checks import CheckpointFitHook, LandmarkArrivalHook, ValidationImagesHook
+from facedet_mm.plugin.engine.fit import CheckedPretrainedInit
+from facedet_mm.plugin.engine.hooks import InvalidLossHook
+from facedet_mm.plugin.engine.seeding import SampleSeedHook
 from facedet_mm.plugin.engine.storage import AtomicLocalBackend
 
-__all__ = ["AtomicLocalBackend", "InvalidLossHook", "SampleSeedHook"]
+loading.install()
+
+__all__ = [
+    "AtomicLocalBackend",
+    "CheckedPretrainedInit",
+    "CheckpointFitHook",
+    "CpuAmpOptimWrapper",
+    "InvalidLossHook",
+    "LandmarkArrivalHook",
+    "SampleSeedHook",
+    "ValidationImagesHook",
+]

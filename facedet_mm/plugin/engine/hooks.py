@@ -1,8 +1,6 @@
-"""Hooks that make training reproducible and stop it at an invalid loss."""
+"""The hook that stops training at an invalid loss."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from mmengine.hooks import Hook
@@ -10,23 +8,6 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from facedet_mm.errors import TrainingError
-
-
-@HOOKS.register_module()
-class SampleSeedHook(Hook):
-    """Passes seed and epoch to the training dataset, which seeds the augmentation of each image with them.
-
-    The augmentation of an image then depends only on the seed, the epoch and the image: not on the number of workers,
-    nor on whether the run was interrupted and resumed.
-    """
-
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Passes seed and epoch to the dataset inside any wrappers."""
-        dataset: Any = runner.train_dataloader.dataset
-        while not hasattr(dataset, "set_epoch") and hasattr(dataset, "dataset"):
-            dataset = dataset.dataset
-        if hasattr(dataset, "set_epoch"):
-            dataset.set_epoch(runner.epoch, runner.seed)
 
 
 @HOOKS.register_module()

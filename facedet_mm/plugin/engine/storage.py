@@ -30,9 +30,13 @@ class AtomicLocalBackend(LocalBackend):
 
 
 def latest_checkpoint(work_dir: str | os.PathLike[str]) -> Path | None:
-    """Returns the checkpoint of the latest epoch in a run's folder, or ``None`` if there is none.
+    """Returns the checkpoint of the latest epoch or iteration in a run's folder, or ``None`` if there is none.
 
-    Only file names count: mmengine's ``last_checkpoint`` file may be incomplete or outdated.
+    Only file names count: mmengine's ``last_checkpoint`` file may be incomplete or outdated. Where a folder has both
+    kinds, the newer file counts.
     """
-    numbered = [(path.stem.rpartition("_")[2], path) for path in Path(work_dir).glob("epoch_*.pth")]
-    return max(((int(number), path) for number, path in numbered if number.isdigit()), default=(0, None))[1]
+    latest = []
+    for unit in ("epoch", "iter"):
+        numbered = [(path.stem.rpartition("_")[2], path) for path in Path(work_dir).glob(f"{unit}_*.pth")]
+        latest += sorted((int(number), path) for number, path in numbered if number.isdigit())[-1:]
+    return max((path for _, path in latest), key=lambda path: path.stat().st_mtime, default=None)

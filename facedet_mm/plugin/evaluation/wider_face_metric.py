@@ -83,6 +83,26 @@ class WiderFaceMetric(BaseMetric):
         self.allow_missing = allow_missing
         self.out_dir = None if out_dir is None else Path(out_dir)
 
+    def check_images(self, paths: Sequence[str]) -> None:
+        """Checks before a run that its dataset has the images of the ground truth.
+
+        Args:
+            paths: ``img_path`` of every image in the dataset.
+
+        Raises:
+            AnnotationError: An image of the ground truth is missing and ``allow_missing`` is not set, or all are.
+        """
+        known = set(self.ground_truth.names)
+        missing = known.difference(_known_name(path, known) for path in paths)
+        if missing and (not self.allow_missing or missing == known):
+            first = ", ".join(sorted(missing)[:3]) + (", …" if len(missing) > 3 else "")
+            raise AnnotationError(
+                f"{len(missing)} of the {len(known)} images of the ground truth are not among the {len(paths)} of the "
+                f"dataset that is evaluated ({first}): ann_file of val_dataloader.dataset or test_dataloader.dataset, "
+                "and ground_truth of its evaluator, must list the same images (for your own images use "
+                "WiderFaceMetric with ann_file, for a part of the data set allow_missing=True)"
+            )
+
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:  # noqa: ARG002
         """Stores path, boxes and scores of each image.
 

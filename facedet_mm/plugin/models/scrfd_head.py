@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from facedet_mm.errors import ModelError, TrainingError
 from facedet_mm.plugin.models.coders import anchor_points, decode_faces, flatten_levels
-from facedet_mm.plugin.models.validation import validate_anchors, validate_widths
+from facedet_mm.plugin.models.validation import require_finite, validate_anchors, validate_widths
 
 NUM_LANDMARKS = 5
 _PER_SIDE_LOSSES = (L1Loss, SmoothL1Loss)
@@ -259,11 +259,15 @@ class SCRFDHead(AnchorHead):
         Returns:
             For each image ``bboxes`` (K, 4) x1 y1 x2 y2, ``scores`` (K,), ``labels`` (K,) zeros and, with
             landmarks, ``keypoints`` (K, 5, 2); float32.
+
+        Raises:
+            ModelError: An output is NaN or infinite.
         """
         cfg = self.test_cfg if cfg is None else cfg
         scores = flatten_levels(cls_scores, self.cls_out_channels).float().squeeze(2).sigmoid()
         distances = flatten_levels(bbox_preds, 4).float()
         offsets = flatten_levels(landmark_preds, 2 * NUM_LANDMARKS).float() if self.with_landmarks else None
+        require_finite(scores=scores, distances=distances, landmarks=offsets)
         points, strides = anchor_points(self._priors(cls_scores), self.prior_generator.strides)
         results = []
         for i, img_meta in enumerate(batch_img_metas):

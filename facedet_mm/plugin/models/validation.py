@@ -1,11 +1,14 @@
-"""Validation of constructor arguments: the errors name the entry of the config and a value that would fit."""
+"""Checks of constructor arguments and outputs; the errors name the entry of the config and a value that would fit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from math import gcd
+from math import gcd, inf
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from facedet_mm.errors import ModelError
 
@@ -50,8 +53,30 @@ def validate_stages(owner: str, **values: Sequence[int]) -> None:
             raise ModelError(f"{owner}: {name} needs 4 positive numbers, one per stage, not {list(given)}")
 
 
+def require_finite(**outputs: Tensor | None) -> None:
+    """Checks that a network's outputs are numbers; with NaN it would find no face, or one over everything.
+
+    Args:
+        **outputs: Outputs by name; ``None`` is left out.
+
+    Raises:
+        ModelError: An output has a value that is NaN or infinite.
+    """
+    present = {name: values for name, values in outputs.items() if values is not None}
+    # one sum is cheaper than a mask, and a NaN or an infinity stays in it
+    if torch.isfinite(torch.stack([values.sum() for values in present.values()])).all():
+        return
+    for name, values in present.items():
+        wrong = int((~torch.isfinite(values)).sum())
+        if wrong:
+            raise ModelError(
+                f"{wrong} of the {values.numel()} {name} that the network predicts are NaN or infinite: "
+                "its weights are damaged, or come from a training that failed"
+            )
+
+
 def validate_anchors(owner: str, anchor_generator: Mapping[str, Any]) -> None:
-    """Checks that the strides ascend and that there is one base size per stride.
+    """Checks that the strides ascend, that there is one base size per stride, and that no anchor is without area.
 
     Raises:
         ModelError: Strides or base sizes are wrong.
@@ -65,6 +90,13 @@ def validate_anchors(owner: str, anchor_generator: Mapping[str, Any]) -> None:
             f"{owner}: anchor_generator has {len(strides)} strides {strides} and {len(base_sizes)} base_sizes "
             f"{list(base_sizes)}: set one base size, the side of the smallest anchor, for each stride"
         )
+    for name in ("base_sizes", "scales", "ratios", "octave_base_scale", "scales_per_octave"):
+        values = anchor_generator.get(name)
+        if values is None:
+            continue
+        listed = list(values) if isinstance(values, Sequence) else [values]
+        if not listed or not all(isinstance(value, (int, float)) and 0 < value < inf for value in listed):
+            raise ModelError(f"{owner}: anchor_generator.{name} must be positive numbers, not {values!r}")
 
 
 def _join_with_or(words: Sequence[str]) -> str:
