@@ -39,8 +39,8 @@ def main() -> int:
     args = parser.parse_args()
     config = prepare_config(args.config, args.work_dir, args.cfg_options, args.launcher, args.local_rank)
     result = evaluate_checkpoint(config, args.checkpoint, size=args.size, tta=args.tta, out=args.out)
-    if result:
-        print("  ".join(f"{key.rpartition('/')[2].capitalize()} {100 * value:.2f}" for key, value in result.items()))
+    if numbers := {key: value for key, value in result.items() if isinstance(value, (int, float))}:
+        print("  ".join(f"{key.rpartition('/')[2].capitalize()} {100 * value:.2f}" for key, value in numbers.items()))
     if args.benchmark:
         print(latency_table(config, args.checkpoint))
     return 0

@@ -112,7 +112,7 @@ def use_cpu(config: Config) -> None:
     if config.get("launcher", "none") != "none" and not config.get("model_wrapper_cfg"):  # the default asks for a GPU
         unused = config.get("find_unused_parameters", False)
         config.model_wrapper_cfg = dict(
-            type="MMDistributedDataParallel", broadcast_buffers=False, find_unused_parameters=unused
+            type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False, find_unused_parameters=unused
         )
     wrapper = config.get("optim_wrapper") or {}
     if wrapper.get("type") == "AmpOptimWrapper":

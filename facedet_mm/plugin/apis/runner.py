@@ -107,7 +107,10 @@ def build_runner(config: Config, training: bool = False) -> Runner:
         use_cpu(config)
     with mistakes_as(TrainingError, f"{config.filename}: the run cannot be prepared"):
         runner = RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)
-        _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop  # builds datasets and pipelines
+        # each of these builds datasets and pipelines
+        _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop
+        if training:
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     return runner
 
 

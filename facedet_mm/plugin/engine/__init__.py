@@ -1,5 +1,7 @@
 """Hooks, storage and safe loading, registered with MMEngine; ``apis`` of the plugin may import it."""
 
+from mmengine.registry import WEIGHT_INITIALIZERS
+
 from facedet_mm.plugin.engine import loading
 from facedet_mm.plugin.engine.amp import CpuAmpOptimWrapper
 from facedet_mm.plugin.engine.checks import CheckpointFitHook, LandmarkArrivalHook, ValidationImagesHook
@@ -9,6 +11,7 @@ from facedet_mm.plugin.engine.seeding import SampleSeedHook
 from facedet_mm.plugin.engine.storage import AtomicLocalBackend
 
 loading.install()
+WEIGHT_INITIALIZERS.register_module(name="Pretrained", force=True, module=CheckedPretrainedInit)
 
 __all__ = [
     "AtomicLocalBackend",

@@ -8,7 +8,6 @@ from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model.weight_init import PretrainedInit
-from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
@@ -118,7 +117,6 @@ def _mismatches(model: nn.Module, state: Mapping[str, Any]) -> tuple[list[str], 
     return own, reasons
 
 
-@WEIGHT_INITIALIZERS.register_module(name="Pretrained", force=True)
 class CheckedPretrainedInit(PretrainedInit):
     """MMEngine's ``init_cfg=dict(type='Pretrained', checkpoint=…)``, refused if the file has other weights.
 

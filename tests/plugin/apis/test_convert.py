@@ -288,3 +288,72 @@ def test_attributes_of_arbitrary_objects_cannot_be_reached_from_a_checkpoint(tmp
     torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": Reach()}, tmp_path / "m.pth")
     with pytest.raises(ModelError, match="refused"):
         load_checkpoint(tmp_path / "m.pth")
+
+
+UNSOUND = {
+    "NaN": lambda t: torch.full_like(t, float("nan")),
+    "infinite": lambda t: torch.full_like(t, float("inf")),
+    "int8": lambda t: t.to(torch.int8),
+    "complex": lambda t: t.to(torch.complex64),
+    "meta": lambda t: t.to("meta"),
+    "sparse": lambda t: t.to_sparse(),
+}
+
+
+@pytest.mark.parametrize("kind", UNSOUND)
+def test_unsound_weights_are_not_written_as_good(kind, image, tmp_path):
+    state = authors_state(random_model("scrfd_0.5g"))
+    name = "backbone.layer1.0.0.weight"
+    state[name] = UNSOUND[kind](state[name])
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match=r"a\.pth: .*(layer1|stages)\.0"):
+        convert(tmp_path / "a.pth", tmp_path / "out.pth", image)
+    assert not (tmp_path / "out.pth").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_unsound_weights_of_onnx_files_are_not_written_as_good(value, image, tmp_path):
+    export(random_model("scrfd_0.5g"), tmp_path / "m.onnx")
+    model = onnx.load(str(tmp_path / "m.onnx"))
+    weight = next(i for i in model.graph.initializer if len(i.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(np.full(list(weight.dims), value, np.float32), weight.name))
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    with pytest.raises(ModelError, match=r"m\.onnx: .*NaN, infinite"):
+        convert(tmp_path / "m.onnx", tmp_path / "out.pth", image)
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_finite_weights_whose_outputs_overflow_are_not_written_as_good(image, tmp_path):
+    state = authors_state(random_model("scrfd_0.5g"))
+    state["neck.lateral_convs.0.conv.weight"] = torch.full_like(state["neck.lateral_convs.0.conv.weight"], 3e38)
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match="network predicts are NaN or infinite"):
+        convert(tmp_path / "a.pth", tmp_path / "out.pth", image)
+    assert not (tmp_path / "out.pth").exists()
+
+
+@pytest.mark.parametrize("as_link", [False, True])
+def test_the_input_is_not_overwritten(as_link, image, tmp_path):
+    torch.save({"state_dict": authors_state(random_model("scrfd_0.5g"))}, tmp_path / "a.pth")
+    before = (tmp_path / "a.pth").read_bytes()
+    target = tmp_path / "a.pth"
+    if as_link:
+        target = tmp_path / "b.pth"
+        target.symlink_to(tmp_path / "a.pth")
+    with pytest.raises(ModelError, match="is also the input"):
+        convert(tmp_path / "a.pth", target, image)
+    assert (tmp_path / "a.pth").read_bytes() == before
+
+
+def test_a_reference_whose_input_claims_to_be_huge_is_refused(image, tmp_path):
+    torch.save({"state_dict": authors_state(random_model("scrfd_0.5g"))}, tmp_path / "a.pth")
+    export(random_model("scrfd_0.5g"), tmp_path / "m.onnx", dynamic=False)
+    model = onnx.load(str(tmp_path / "m.onnx"))
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 10**6
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    with pytest.raises(ModelError, match=r"m\.onnx: (its input is 1000000 x 1000000 pixels|ONNX Runtime cannot)"):
+        convert(tmp_path / "a.pth", tmp_path / "out.pth", image, tmp_path / "m.onnx")

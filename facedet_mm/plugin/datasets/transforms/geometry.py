@@ -43,7 +43,7 @@ class RandomSquareCrop(BaseTransform):
         attempts: Number of positions to try.
 
     Raises:
-        ValueError: ``scales`` is empty or has a value that is not positive, or ``attempts`` is not positive.
+        ValueError: ``scales`` is empty, or a scale, ``size`` or ``attempts`` is not positive.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class RandomSquareCrop(BaseTransform):
     ) -> None:
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be one or more positive numbers, not {scales!r}")
+        if size is not None and size < 1:
+            raise ValueError(f"size must be at least 1 pixel, or None, not {size}")
         if attempts < 1:
             raise ValueError(f"attempts must be at least 1, not {attempts}")
         self.scales = tuple(scales)
