@@ -136,7 +136,8 @@ def test_only_paths_below_the_old_folder_move():
 def test_no_config_indexes_a_pipeline_and_no_variable_does_nothing():
     steps = {"load_faces", "crop_faces", "augmentations", "pack_faces", "load_image", "resize_image", "pack_image"}
     known = {
-        *steps, "train_pipeline", "test_pipeline", "robust_augmentations", "custom_imports", "custom_hooks",
+        *steps, "load_truth",
+        "train_pipeline", "test_pipeline", "robust_augmentations", "custom_imports", "custom_hooks",
         "default_scope", "default_hooks", "env_cfg", "visualizer", "log_processor", "log_level", "load_from", "resume",
         "model", "train_cfg", "val_cfg", "test_cfg", "param_scheduler", "optim_wrapper", "auto_scale_lr", "tta_model",
         "tta_pipeline", *LOADERS, "val_evaluator", "test_evaluator",

@@ -14,7 +14,9 @@ train_pipeline = [*load_faces, crop_faces, *augmentations, pack_faces]
 load_image = dict(type='LoadImageFromFile')
 resize_image = dict(type='KeepRatioResize', scale=(640, 640))
 pack_image = dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
-test_pipeline = [load_image, resize_image, pack_image]
+# after resizing, so that the faces drawn beside the predictions fit the original image
+load_truth = dict(type='LoadFaceAnnotations', with_keypoints=False)
+test_pipeline = [load_image, resize_image, load_truth, pack_image]
 
 train_dataloader = dict(
     batch_size=8,

@@ -15,7 +15,6 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
-from torch import nn
 
 from facedet_mm.errors import TrainingError
 from facedet_mm.plugin.engine.fit import check_complete, check_resumable, check_start, weights_of
@@ -38,7 +37,7 @@ class CheckpointFitHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Checks the weights before they are copied into the model."""
         name = str(runner._load_from or find_latest_checkpoint(runner.work_dir) or "checkpoint")
-        model: nn.Module = runner.model
+        model: Any = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         if "state_dict" not in checkpoint:  # MMEngine's EMAHook needs it

@@ -16,6 +16,8 @@ from facedet_mm.errors import AnnotationError, ModelError, TrainingError  # noqa
 from facedet_mm.plugin.apis.build import build_model  # noqa: E402
 from facedet_mm.plugin.apis.checkpoint import load_checkpoint  # noqa: E402
 from facedet_mm.plugin.apis.runner import build_runner, choose_checkpoint, evaluate_checkpoint  # noqa: E402
+from facedet_mm.plugin.engine.fit import check_complete  # noqa: E402
+from facedet_mm.plugin.engine.loading import read_for_runner  # noqa: E402
 from facedet_mm.plugin.engine.official_layout import rename  # noqa: E402
 from facedet_mm.plugin.engine.storage import latest_checkpoint  # noqa: E402
 from facedet_mm.zoo import config_path  # noqa: E402
@@ -82,6 +84,10 @@ class TestWeights:
         loaded = load_checkpoint(tmp_path / "run" / "epoch_1.pth")["state_dict"]
         changed = {key.rpartition(".")[2] for key, value in state.items() if not torch.equal(loaded[key], value)}
         assert changed <= {"running_mean", "running_var", "num_batches_tracked"}
+
+    def test_of_a_published_file_fit_its_config_completely(self, data):
+        file = data / "weights" / "scrfd_500m_bnkps.pth"
+        check_complete(build_model(config_path("scrfd_0.5g_kps")), read_for_runner(file, "cpu"), file.name)
 
     @TOOLS
     def test_of_another_size_stop_the_run_and_name_the_converter(self, train, root, images, tmp_path):
