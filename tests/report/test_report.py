@@ -526,7 +526,7 @@ def test_predictions_beside_a_log_are_left_alone_without_annotations(sample: Sim
         (["first", "--annotations", "faces.txt", "--attributes", "nowhere"], "nowhere"),
         (["bench"], "bench.json: not a file that facedet bench --json writes"),
         (["binary.json"], "binary.json, line 1: expected a JSON object"),
-        (["first", "--annotations", "ground_truth", "--out", "images"], "cannot write images"),
+        (["first", "--annotations", "ground_truth", "--out", "images"], "--out images is a folder; give a file"),
     ],
 )
 def test_a_mistake_is_named_and_leaves_no_page(
