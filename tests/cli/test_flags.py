@@ -55,6 +55,7 @@ CONTEXTS = {
     ("detect", "--align"): "--crops {out}/crops",
     ("detect", "--anonymize"): "--out {out}/images",
     ("detect", "--margin"): "--crops {out}/crops",
+    ("detect", "--pages"): "{album}/pages/two.tif",
     ("detect", "--quiet"): "",
     ("quantize", "--annotations"): "--annotations gt --images images",
     ("quantize", "--images"): "--annotations gt --images images",
@@ -282,6 +283,8 @@ def observe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     for i, name in enumerate(("a", "c", "sub/b")):
         image = np.random.default_rng(i).integers(0, 256, (80, 140, 3), np.uint8)
         cv2.imwrite(str(album / f"{name}.png"), image)
+    (album / "pages").mkdir()
+    cv2.imwritemulti(str(album / "pages" / "two.tif"), [image, 255 - image])
     (album / "model.onnx").write_bytes(b"a model")
     monkeypatch.chdir(tmp_path)
 
