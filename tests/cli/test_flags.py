@@ -55,7 +55,7 @@ CONTEXTS = {
     ("detect", "--align"): "--crops {out}/crops",
     ("detect", "--anonymize"): "--out {out}/images",
     ("detect", "--margin"): "--crops {out}/crops",
-    ("detect", "--pages"): "{album}/pages/two.tif",
+    ("detect", "--pages"): "--recursive",
     ("detect", "--quiet"): "",
     ("quantize", "--annotations"): "--annotations gt --images images",
     ("quantize", "--images"): "--annotations gt --images images",
