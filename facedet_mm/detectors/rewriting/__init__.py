@@ -1,4 +1,4 @@
-"""Rewrites ONNX files when they are opened, so that each image takes less work; only the detectors import it.
+"""Rewrites ONNX files when they are opened, so that each image takes less work; detectors and deploy import it.
 
 The branches of a head become one convolution, nodes that only rearrange their maps are cut off, and the first layer
 takes pixels as they lie in memory.
@@ -17,11 +17,11 @@ from facedet_mm.detectors.metadata import read_metadata
 from facedet_mm.detectors.rewriting.fusion import fuse_heads
 from facedet_mm.detectors.rewriting.graphs import has_external_weights
 from facedet_mm.detectors.rewriting.maps import replace_rows_by_maps
-from facedet_mm.detectors.rewriting.proof import Rewritten, disproof
+from facedet_mm.detectors.rewriting.proof import Rewritten, disproof, try_out
 from facedet_mm.detectors.rewriting.stem import interleave
 from facedet_mm.errors import ModelError
 
-__all__ = ["Rewritten", "open_fastest", "rewrite"]
+__all__ = ["Rewritten", "open_fastest", "rewrite", "try_out"]
 
 Opened = TypeVar("Opened")
 
