@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from facedet_mm import Detector
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # in small models, threads lose more time waiting than they save
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for tests that import ONNX Runtime before facedet_mm
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("FACEDET_TEST_DATA", ROOT.parent / "shared" / "data"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from onnxruntime.quantization import CalibrationDataReader
 
 from facedet_mm.detectors.onnx import OnnxDetector
 from facedet_mm.detectors.preprocess import fit, make_blob
+from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.io.images import read_image
 
 Channels: TypeAlias = NDArray[np.float32]
@@ -37,6 +39,11 @@ class CalibrationInputs:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    @property
+    def name(self) -> str:
+        """Path of the model, for error messages."""
+        return self._detector.network.name
 
     def subset(self, count: int) -> CalibrationInputs:
         """Returns the inputs of about ``count`` of the images, evenly chosen."""
@@ -100,6 +107,23 @@ def _run(
     exposed.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with naming_errors(inputs.name):
+        session = ort.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for blob in inputs:
-        yield dict(zip(names, session.run(names, {session.get_inputs()[0].name: blob}), strict=True))
+        with naming_errors(inputs.name):
+            values = session.run(names, {session.get_inputs()[0].name: blob})
+        if any(value.ndim != 4 for value in values):
+            raise ModelError(f"{inputs.name} can't be quantized: it has convolutions of other than two dimensions")
+        yield dict(zip(names, values, strict=True))
+
+
+@contextmanager
+def naming_errors(path: str) -> Iterator[None]:
+    """Turns the errors that ``onnx`` and ONNX Runtime raise for odd graphs into one that names the file."""
+    try:
+        yield
+    except FaceDetError:  # of an image, which ONNX Runtime's calibration reads
+        raise
+    except Exception as error:  # theirs have no common base
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"{path} can't be quantized: {reason[:300]}") from error

@@ -23,8 +23,9 @@ from onnx import helper, version_converter
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from facedet_mm.deploy.bias_correction import correct_biases
-from facedet_mm.deploy.calibration import CalibrationInputs, InputReader, channel_ranges
+from facedet_mm.deploy.calibration import CalibrationInputs, InputReader, channel_ranges, naming_errors
 from facedet_mm.deploy.convolutions import ConvolutionGraph
+from facedet_mm.deploy.float32 import prepare
 from facedet_mm.detectors.heads import Head
 from facedet_mm.detectors.onnx import OnnxDetector
 from facedet_mm.detectors.preprocess import InputSize
@@ -83,7 +84,7 @@ def quantize_onnx(
             ``'extremes'`` takes the smallest and the largest value of all images. Neither is better for all models.
 
     Raises:
-        ModelError: ``model`` is not an SCRFD or YuNet file.
+        ModelError: ``model`` is not an SCRFD or YuNet file, or its graph can't be quantized.
         FaceDetError: ``model`` is already quantized, or there are no images.
         ImageError: An image can't be read.
 
@@ -106,7 +107,7 @@ def quantize_onnx(
     if any(node.op_type in ("QuantizeLinear", "QLinearConv", "ConvInteger") for node in original.graph.node):
         raise FaceDetError(f"{model} is already quantized; start from the float file")
     inputs = CalibrationInputs(detector, images)
-    converted = version_converter.convert_version(original, _OPSET)
+    converted = _prepared(model, original)
     graph = ConvolutionGraph(converted)
     scores = graph.score_convolutions()
     kept = _equalize(graph, converted, inputs)
@@ -115,11 +116,11 @@ def quantize_onnx(
     with tempfile.TemporaryDirectory() as folder, atomic_path(output) as scratch:
         source = Path(folder, "float.onnx")
         onnx.save(converted, source)
-        with _without_warnings():
+        with _without_warnings(), naming_errors(inputs.name):
             quantize_static(
                 source,
                 scratch,
-                InputReader(converted.graph.input[0].name, inputs),
+                InputReader(_input_name(converted), inputs),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv", "Relu", "Add"],
                 per_channel=True,
@@ -142,6 +143,23 @@ def quantize_onnx(
         onnx.save(quantized, scratch)
     convolutions = sum(node.op_type == "Conv" for node in quantized.graph.node) - len(scores[1:])
     return QuantizedModel(Path(output), convolutions, len(inputs), os.stat(model).st_size, os.stat(output).st_size)
+
+
+def _prepared(path: str | os.PathLike[str], original: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the model in float32 and in an opset that has quantization per channel."""
+    model = onnx.ModelProto()
+    model.CopyFrom(original)
+    prepare(model)
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if opset >= _OPSET:
+        return model
+    with naming_errors(os.fspath(path)):
+        return version_converter.convert_version(model, _OPSET)
+
+
+def _input_name(model: onnx.ModelProto) -> str:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return next(str(value.name) for value in model.graph.input if value.name not in weights)
 
 
 def _equalize(

@@ -16,7 +16,7 @@ from facedet_mm.detectors.rewriting import open_fastest
 from facedet_mm.detectors.session import EXPECTED, NMS_INPUTS, SessionDetector, check_file, describe_size, takes_images
 from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
 
-_ERRORS_ONLY = 3
+_ERRORS_ONLY, _FATAL_ONLY = 3, 4
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 """Types of outputs; the first one needs no conversion."""
 
@@ -137,7 +137,8 @@ class OrtSession:
 def _open(path: Path, content: str | bytes, device: str | None, threads: int | None) -> ort.InferenceSession:
     providers = _providers(device)
     options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    on_cpu = providers[0][0] == _DEVICES["cpu"].provider
+    options.log_severity_level = _FATAL_ONLY if on_cpu else _ERRORS_ONLY  # a device may say more than its exception
     options.intra_op_num_threads = threads or 0
     options.enable_mem_pattern = providers[0][0] != "DmlExecutionProvider"  # which does not support it
     # ONNX Runtime's threads would otherwise spin between runs, on the cores that decode and resize the next image.
@@ -145,7 +146,8 @@ def _open(path: Path, content: str | bytes, device: str | None, threads: int | N
     # Work is split more finely towards its end, so that threads wait less for each other: 1 to 2 % on small networks.
     options.add_session_config_entry("session.dynamic_block_base", "8")
     try:
-        session = ort.InferenceSession(content, options, providers=providers)
+        # On a CPU there is nothing to fall back to, and ONNX Runtime would say so on standard output.
+        session = ort.InferenceSession(content, options, providers=providers, enable_fallback=not on_cpu)
     except Exception as error:  # ONNX Runtime's errors have no common base
         raise ModelError(f"{path} is not an ONNX file, or it is damaged: {error}; {EXPECTED}") from error
     if session.get_providers()[0] != providers[0][0]:

@@ -15,6 +15,7 @@ InputSizes: TypeAlias = InputSize | list[InputSize]
 """One :data:`InputSize`, or a list of them: the image is searched at each size and the faces are merged."""
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+_MAX_THREADS = 1024
 _CLI_DIVISOR = 32
 """Sides on the command line are multiples of this, the divisor of nearly all models."""
 
@@ -48,8 +49,16 @@ def _check_input_sizes(sizes: Any) -> InputSizes:
     return [check_input_size(size, 1) for size in sizes]
 
 
+def _check_threads(threads: Any) -> int:
+    number: int = POSITIVE.check(threads)
+    if number > _MAX_THREADS:
+        raise ValueError
+    return number
+
+
 INPUT_SIZE = Kind("a side like 640, WxH like 640x480, auto or original", parse_input_size, check_input_size)
 _INPUT_SIZES = Kind(INPUT_SIZE.expected, _parse_input_sizes, _check_input_sizes)
+_THREADS = Kind(f"a whole number from 1 to {_MAX_THREADS}", int, _check_threads)
 _TILES = Kind("a side like 640 or WxH like 800x600", _parse_sides, check_tiles)
 
 
@@ -133,7 +142,7 @@ class DetectorOptions(Settings):
         default=None,
         metadata=setting(
             "Number of CPU threads of the network, for .onnx files",
-            POSITIVE,
+            _THREADS,
             metavar="N",
             default_help="one thread per core",
             fixed=True,

@@ -17,6 +17,9 @@ from facedet_mm.errors import FaceDetError
 InputSize: TypeAlias = int | tuple[int, int] | Literal["auto", "original"]
 """Side of a square, (width, height), or one of :func:`fit`'s two rules, in pixels of the network's input."""
 
+_MAX_SIDE = 16384
+_MAX_PIXELS = _MAX_SIDE * _MAX_SIDE
+"""Largest input: its float32 values take 3.2 GB."""
 _AUTO_SIDE = 640
 _AUTO_MARGIN = 32
 _KEPT = 3 * 640 * 640
@@ -118,6 +121,8 @@ def check_input_size(size: Any, divisor: int = 32) -> InputSize:
         isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(s, (int, np.integer)) for s in sides)
     ):
         raise FaceDetError(f"input_size must be an int, (width, height), 'auto' or 'original', not {size!r}")
+    if math.prod(map(int, sides)) > _MAX_PIXELS:
+        raise FaceDetError(f"input_size {_short(size)} is too large: at most {_MAX_SIDE} x {_MAX_SIDE} pixels")
     if divisor == 1 and any(side <= 0 for side in sides):
         raise FaceDetError(f"input_size must be positive, not {size}")
     if any(side <= 0 or side % divisor for side in sides):
@@ -229,6 +234,13 @@ def _normalize(
         np.copyto(result, pixels)  # twice as fast
     else:
         cv2.LUT(pixels, table, dst=result)
+
+
+def _short(size: Any) -> str:
+    try:
+        return str(size)[:60]
+    except ValueError:  # more digits than Python prints
+        return "with that many digits"
 
 
 def _round_up(value: int, divisor: int) -> int:

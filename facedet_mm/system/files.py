@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import sys
 import tempfile
 import threading
@@ -28,13 +29,18 @@ _sweeping = threading.Lock()
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, follow_link: bool = True) -> Iterator[Path]:
     """Yields a temporary path with the same folder and suffix, renamed to ``path`` if the block ends without an error.
 
     Missing parent folders are created. On any error, including Ctrl-C, the temporary file is removed and ``path``
     stays as it was. If ``path`` is a pipe or a device, it is written to directly; if it names an open stream, as
     ``/dev/stdout`` does, the data are added to that stream. Temporary files of processes that were killed are removed
     by the next process that writes into their folder.
+
+    Args:
+        path: File to write.
+        follow_link: Whether to write the file that a link at ``path`` points to; otherwise the link is replaced, as it
+            should be in a folder where other users write, too.
 
     Raises:
         FaceDetError: The folder or file can't be written (no permission, disk full, a name that is too long, a file
@@ -54,17 +60,20 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             yield place
         return
     try:
-        path = Path(os.path.realpath(path)) if os.path.islink(path) else path
-        if _exists(path) and not path.is_file() and not path.is_dir():  # a pipe or device: there is nothing to replace
+        path = Path(os.path.realpath(path)) if follow_link and os.path.islink(path) else path
+        special = _exists(path) and not path.is_file() and not path.is_dir()  # a pipe or device
+        if special and not os.path.islink(path):  # there is nothing to replace
             yield path
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         handle, temporary = _create(path)
+        mode = os.stat(temporary).st_mode
     except OSError as error:
         raise FaceDetError(f"cannot write {path}: {error.strerror or error}") from error
     try:
         yield temporary
+        temporary.chmod(stat.S_IMODE(mode))  # the caller may have put another file in its place
         temporary.replace(path)
     except BrokenPipeError:  # raised by standard output, not by this file
         raise
@@ -75,7 +84,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(handle)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str, *, follow_link: bool = True) -> None:
     """Writes ``text`` as UTF-8 atomically; see :func:`atomic_path`.
 
     Example:
@@ -85,11 +94,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         ['a.txt']
         >>> folder.cleanup()
     """
-    with atomic_path(path) as temporary:
+    with atomic_path(path, follow_link=follow_link) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], data: bytes, *, follow_link: bool = True) -> None:
     """Writes ``data`` atomically; see :func:`atomic_path`.
 
     Example:
@@ -99,7 +108,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         3
         >>> folder.cleanup()
     """
-    with atomic_path(path) as temporary:
+    with atomic_path(path, follow_link=follow_link) as temporary:
         temporary.write_bytes(data)
 
 

@@ -47,7 +47,7 @@ class Kind:
             return None
         try:
             return self.check(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             or_none = " or None" if optional else ""
             raise FaceDetError(f"{name} must be {self.expected}{or_none}, not {value!r}") from None
 

@@ -79,7 +79,10 @@ def download(
         return
     name = f"{target.name}.zip" if member else target.name
     downloader = _Downloader(name, archive_size if member else size, progress, notify)
-    with atomic_path(target) as temporary, tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as folder:
+    with (
+        atomic_path(target, follow_link=False) as temporary,
+        tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as folder,
+    ):
         known_hash = None if member else sha256
         store = pooch.Pooch(folder, "", registry={name: known_hash}, urls={name: url}, retry_if_failed=RETRIES)
         try:

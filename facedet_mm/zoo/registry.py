@@ -11,6 +11,19 @@ from typing import Any
 from facedet_mm.errors import ModelError
 
 _PACKAGE = Path(__file__).parents[1]
+_OFFICIAL = {
+    **{f"scrfd_{size}": f"scrfd_{ours}" for size, ours in (("500m", "0.5g"), ("1000m", "1g"), ("2500m", "2.5g"))},
+    **{f"scrfd_{size}_kps": f"scrfd_{ours}_kps" for size, ours in (("500m", "0.5g"), ("2500m", "2.5g"))},
+    **{
+        f"scrfd_{size}_bnkps": f"scrfd_{ours}_kps"
+        for size, ours in (("500m", "0.5g"), ("0.5g", "0.5g"), ("2500m", "2.5g"), ("2.5g", "2.5g"), ("10g", "10g"))
+    },
+    **dict.fromkeys(("det_500m", "buffalo_s", "buffalo_sc"), "scrfd_0.5g_kps"),
+    **dict.fromkeys(("det_2.5g", "buffalo_m"), "scrfd_2.5g_kps"),
+    **dict.fromkeys(("det_10g", "buffalo_l", "antelopev2", "scrfd"), "scrfd_10g_kps"),
+    **dict.fromkeys(("yunet", "face_detection_yunet", "face_detection_yunet_2023mar"), "yunet_n"),
+}
+"""Names in InsightFace, in its packs of models and in OpenCV → ours."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +114,8 @@ def find_model(name: str) -> ZooModel:
     """
     if name in MODELS:
         return MODELS[name]
-    close = difflib.get_close_matches(name, MODELS, n=1)
+    plain = name.strip().lower().replace(" ", "_")
+    close = [_OFFICIAL[plain]] if plain in _OFFICIAL else difflib.get_close_matches(plain, MODELS, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
     raise ModelError(f"unknown model {name!r}{hint} Known: {', '.join(MODELS)}, an .onnx file or a .py config")
 

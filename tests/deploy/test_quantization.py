@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from facedet_mm.cli import main
 from facedet_mm.cli.quantize import ratio_text
@@ -55,6 +57,56 @@ def ranges_of(path: Path) -> dict[str, tuple[float, float]]:
             scale, offset = (weights[name] for name in node.input[1:])
             found[node.input[0]] = float(scale * (0.0 - offset)), float(scale * (255.0 - offset))
     return found
+
+
+def assert_same_people(path: Path, other: Path) -> None:
+    """Each finds all faces of which the other is sure; rounding moves others across a threshold."""
+    for first, second in ((path, other), (other, path)):
+        sure = OnnxDetector(first, score_thr=0.7).detect(SOLVAY).boxes
+        found = OnnxDetector(second, score_thr=0.5).detect(SOLVAY).boxes
+        assert len(sure) > 20
+        assert np.abs(sure[:, None] - found).max(2).min(1).max() < 8
+
+
+@pytest.mark.slow
+def test_a_float16_file_is_quantized_like_the_float32_file_that_it_came_from(int8: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weights that are 0 in float16
+        half = convert_float_to_float16(onnx.load(YUNET), keep_io_types=True)
+    onnx.save(half, tmp_path / "half.onnx")
+    result = quantize_onnx(tmp_path / "half.onnx", tmp_path / "int8.onnx", [SOLVAY])
+    assert result.convolutions == 59
+    model = onnx.load(result.path)
+    onnx.checker.check_model(model, full_check=True)
+    assert not [node for node in model.graph.node if node.op_type == "Cast"]
+    assert_same_people(result.path, int8)
+
+
+@pytest.mark.slow
+def test_nodes_without_names_constants_as_nodes_and_newer_opsets_are_taken(tmp_path: Path) -> None:
+    model = onnx.version_converter.convert_version(onnx.load(YUNET), 19)
+    for node in model.graph.node:
+        node.name = ""
+    for tensor in list(model.graph.initializer):
+        model.graph.initializer.remove(tensor)
+        model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
+    onnx.save(model, tmp_path / "bare.onnx")
+    result = quantize_onnx(tmp_path / "bare.onnx", tmp_path / "int8.onnx", [SOLVAY])
+    assert result.convolutions == 59
+    assert_same_people(result.path, YUNET)
+
+
+@pytest.mark.parametrize("step", ["quantize_static", "version_converter.convert_version"])
+def test_what_onnx_or_the_quantizer_refuses_is_an_error_of_the_file(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("No Adapter\nfor Odd")
+
+    monkeypatch.setattr(f"facedet_mm.deploy.quantization.{step}", refuse)
+    with pytest.raises(ModelError, match=r"yunet_n_dynamic\.onnx can't be quantized: No Adapter for Odd"):
+        quantize_onnx(YUNET, tmp_path / "int8.onnx", [SOLVAY], input_size=320)
+    assert not (tmp_path / "int8.onnx").exists()
 
 
 class TestEqualizing:

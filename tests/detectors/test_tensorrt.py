@@ -285,7 +285,7 @@ class TestPrecision:
         path = quantized(tmp_path / "int8.onnx")
         with pytest.raises(ModelError, match=r"yunet_n_dynamic\.onnx is not quantized: facedet quantize"):
             detector(precision="int8")
-        with pytest.raises(ModelError, match=r"int8\.onnx is quantized: use precision='int8'"):
+        with pytest.raises(ModelError, match=r"int8\.onnx is quantized: use the precision int8"):
             detector(path, precision="fp16")
         with pytest.raises(ModelError, match="precision must be one of fp32, fp16, int8 or None, not 'bf16'"):
             detector(precision="bf16")

@@ -57,6 +57,38 @@ def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs the permissions of POSIX")
+def test_the_umask_is_never_set_not_even_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread would create files that everyone may write."""
+    monkeypatch.setattr(os, "umask", None)
+    write_text(tmp_path / "a.txt", "a")
+    assert (tmp_path / "a.txt").read_text() == "a"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_a_link_in_a_shared_folder_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    for target in ("mine", "nowhere", "/dev/null"):
+        link = tmp_path / f"link to {Path(target).name}"
+        link.symlink_to(target)
+        write_bytes(link, b"new", follow_link=False)
+        assert not link.is_symlink()
+        assert link.read_bytes() == b"new"
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_a_temporary_file_that_someone_planted_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").write_text("mine")
+    names = iter("01")
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(names))
+    (tmp_path / ".facedet-0.txt").symlink_to(tmp_path / "mine")
+    write_text(tmp_path / "a.txt", "a")
+    assert next(names, None) is None  # the planted name was tried
+    assert (tmp_path / "a.txt").read_text() == "a"
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real.bin")

@@ -21,7 +21,7 @@ from platformdirs.unix import Unix
 from platformdirs.windows import Windows
 
 from facedet_mm.errors import FaceDetError, ModelError
-from facedet_mm.zoo import MODELS, Source, ZooModel, asset_path, cache_dir, cached_path, fetch, weights_path
+from facedet_mm.zoo import MODELS, Source, ZooModel, asset_path, cache_dir, cached_path, fetch, find_model, weights_path
 from facedet_mm.zoo.download import DownloadError
 
 server = flaky_server.server
@@ -45,6 +45,26 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ZooModel]:
 
 
 class TestTable:
+    @pytest.mark.parametrize(
+        ("official", "ours"),
+        [
+            ("scrfd_500m", "scrfd_0.5g"),
+            ("scrfd_500m_bnkps", "scrfd_0.5g_kps"),
+            ("SCRFD_500M_KPS", "scrfd_0.5g_kps"),
+            ("scrfd_2.5g_bnkps", "scrfd_2.5g_kps"),
+            ("scrfd_10g_bnkps", "scrfd_10g_kps"),
+            ("det_500m", "scrfd_0.5g_kps"),
+            ("det_10g", "scrfd_10g_kps"),
+            ("buffalo_l", "scrfd_10g_kps"),
+            ("buffalo_m", "scrfd_2.5g_kps"),
+            ("buffalo_s", "scrfd_0.5g_kps"),
+            ("yunet", "yunet_n"),
+        ],
+    )
+    def test_official_names_are_answered_with_ours(self, official: str, ours: str) -> None:
+        with pytest.raises(ModelError, match=rf"unknown model '{official}'; did you mean {ours}\?"):
+            find_model(official)
+
     @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
     def test_a_file_is_as_large_as_its_parameters(self, model: ZooModel) -> None:
         assert model.size == pytest.approx(4e6 * model.params_m, rel=0.07)  # four bytes each, and the graph

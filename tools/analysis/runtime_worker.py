@@ -7,8 +7,11 @@ milliseconds, one per image.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before any package imports ONNX Runtime
 
 
 def facedet_mm(job):

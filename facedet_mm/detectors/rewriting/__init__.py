@@ -1,4 +1,4 @@
-"""Rewrites ONNX files when they are opened, so that each image takes less work; only the detectors import it.
+"""Rewrites ONNX files when they are opened, so that each image takes less work; detectors and deploy import it.
 
 The branches of a head become one convolution, nodes that only rearrange their maps are cut off, and the first layer
 takes pixels as they lie in memory.

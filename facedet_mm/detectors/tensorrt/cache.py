@@ -50,8 +50,8 @@ class CacheEntry:
         Raises:
             FaceDetError: The file can't be written.
         """
-        write_bytes(self.path, data)
-        write_text(self._note, json.dumps(self._about(data), indent=2) + "\n")
+        write_bytes(self.path, data, follow_link=False)
+        write_text(self._note, json.dumps(self._about(data), indent=2) + "\n", follow_link=False)
 
     def remove(self) -> None:
         """Deletes the file and its hash."""

@@ -80,8 +80,8 @@ def shapes_for(sizes: Sequence[InputSize], max_batch: int) -> ShapeRange:
         raise FaceDetError("input_size is an empty list; give at least one size")
     if "original" in sizes:
         raise FaceDetError(
-            "input_size='original' has no bounds and an engine needs them: "
-            "give TensorRTDetector shapes=ShapeRange(min, opt, max), each (batch, height, width)"
+            "the size 'original' has no bounds and an engine needs them: use another size, or, in Python, give "
+            "TensorRTDetector shapes=ShapeRange(min, opt, max), each (batch, height, width)"
         )
     low, high = zip(*(_bounds(size) for size in sizes), strict=True)
     smallest = tuple(map(min, zip(*low, strict=True)))
@@ -160,11 +160,9 @@ class SourceModel:
         if wanted not in get_args(Precision):
             raise ModelError(f"precision must be one of {', '.join(get_args(Precision))} or None, not {wanted!r}")
         if wanted == "int8" and not self.quantized:
-            raise ModelError(
-                f"{self.path} is not quantized: facedet quantize makes an INT8 file from it; or use 'fp16'"
-            )
+            raise ModelError(f"{self.path} is not quantized: facedet quantize makes an INT8 file from it; or use fp16")
         if wanted != "int8" and self.quantized:
-            raise ModelError(f"{self.path} is quantized: use precision='int8', or the file that it was made from")
+            raise ModelError(f"{self.path} is quantized: use the precision int8, or the file that it was made from")
         return wanted
 
     def fitted(self, shapes: ShapeRange) -> ShapeRange:
