@@ -345,11 +345,19 @@ def test_every_option_of_the_command_reaches_the_export(monkeypatch):
     assert calls == [("scrfd_0.5g_kps", "a.pth", Path("model.onnx"), spec, [Path("a.jpg"), Path("b.jpg")], "MIT")]
 
 
-def test_weights_that_give_no_numbers_are_not_exported(checkpoint, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("weight", 3e38, "score_8"), ("bias", float("nan"), r"cls_convs\.0\.bias has values that are NaN")],
+    ids=["overflowing", "NaN"],
+)
+def test_weights_that_give_no_numbers_are_not_exported(name, value, message, checkpoint, tmp_path):
     weights = torch.load(checkpoint, weights_only=True)
-    weights["state_dict"]["bbox_head.cls_convs.0.bias"][:] = float("nan")
+    tensor = weights["state_dict"][f"bbox_head.cls_convs.0.{name}"]
+    tensor[:] = value
+    if name == "weight":
+        tensor[:, ::2] *= -1  # infinity minus infinity
     torch.save(weights, tmp_path / "nan.pth")
-    with pytest.raises(ModelError, match="score_8"):
+    with pytest.raises(ModelError, match=message):
         export_onnx("scrfd_0.5g_kps", tmp_path / "nan.pth", tmp_path / "nan.onnx", GraphSpec(size=64))
     assert not (tmp_path / "nan.onnx").exists()
 
