@@ -63,7 +63,7 @@ def open_detector(options: DetectorOptions) -> Detector:
         raise ModelError(f"{model} is a checkpoint: pass it as weights, and a model name or config as model")
     if _suffix(model) == ".onnx":
         if weights is not None:
-            raise ModelError(f"{model} contains its own weights; leave {os.fspath(weights)} out")
+            raise ModelError(f"{model} contains its own weights; leave weights={os.fspath(weights)!r} out")
         return _file_detector(model, options)
     entry = None if _suffix(model) == ".py" else find_model(os.fspath(model))
     if weights is None:
@@ -125,11 +125,11 @@ def _torch_detector(
 
 def _missing_weights(model: str | os.PathLike[str]) -> str:
     if _suffix(model) == ".py":
-        return f"{model} is a config and needs its checkpoint: give a .pth file as the weights (--weights)"
+        return f"{model} is a config and needs its checkpoint: pass weights='….pth'"
     return (
         f"{model} needs weights: the official ones are for non-commercial research, so they are not bundled. "
-        f"Run facedet models fetch {model}, or give an .onnx or .pth file as the weights (--weights); a .pth in the "
-        "authors' MMDetection 2.7 layout must first go through tools/convert_insightface.py"
+        f"Run facedet models fetch {model}, or pass weights='….onnx' or weights='….pth'; a .pth in the authors' "
+        "MMDetection 2.7 layout must first go through tools/convert_insightface.py"
     )
 
 

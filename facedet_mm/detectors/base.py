@@ -111,10 +111,7 @@ class NetworkInput:
             return list(dict.fromkeys(wanted))
         width, height = self.fixed_size
         if not set(wanted) <= {self.fixed_size, width if width == height else self.fixed_size, "auto"}:
-            raise ModelError(
-                f"{self.name} takes only {width} x {height} images; pass input_size={self.fixed_size}, or "
-                f"--size {width}x{height} on the command line"
-            )
+            raise ModelError(f"{self.name} takes only {width} x {height} images; pass input_size={self.fixed_size}")
         return [self.fixed_size]
 
 

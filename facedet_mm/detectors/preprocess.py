@@ -17,9 +17,8 @@ from facedet_mm.errors import FaceDetError
 InputSize: TypeAlias = int | tuple[int, int] | Literal["auto", "original"]
 """Side of a square, (width, height), or one of :func:`fit`'s two rules, in pixels of the network's input."""
 
-_MAX_SIDE = 16384
-_MAX_PIXELS = _MAX_SIDE * _MAX_SIDE
-"""Largest input: its float32 values take 3.2 GB."""
+_MAX_SIDE = 1 << 20
+"""Longest side of an input; what fits into memory is less, and depends on the machine."""
 _AUTO_SIDE = 640
 _AUTO_MARGIN = 32
 _KEPT = 3 * 640 * 640
@@ -121,8 +120,8 @@ def check_input_size(size: Any, divisor: int = 32) -> InputSize:
         isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(s, (int, np.integer)) for s in sides)
     ):
         raise FaceDetError(f"input_size must be an int, (width, height), 'auto' or 'original', not {size!r}")
-    if math.prod(map(int, sides)) > _MAX_PIXELS:
-        raise FaceDetError(f"input_size {_short(size)} is too large: at most {_MAX_SIDE} x {_MAX_SIDE} pixels")
+    if any(side > _MAX_SIDE for side in sides):
+        raise FaceDetError(f"input_size {_short(size)} is too large: at most {_MAX_SIDE} pixels per side")
     if divisor == 1 and any(side <= 0 for side in sides):
         raise FaceDetError(f"input_size must be positive, not {size}")
     if any(side <= 0 or side % divisor for side in sides):
