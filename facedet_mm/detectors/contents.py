@@ -17,6 +17,11 @@ _TAKE_INFINITY = frozenset({"Clip", "Min", "Max", "Where", "Pad", "Less", "Great
 """Operators for which an infinite constant is a limit or a filler, not a weight."""
 
 
+_WINDOWS = frozenset({"dilations", "kernel_shape", "output_padding", "output_shape", "pads", "strides"})
+"""Attributes of convolutions and pooling that say how many pixels a window or its border has."""
+_LARGEST_WINDOW = 4096
+
+
 def read_onnx(path: Path) -> onnx.ModelProto | None:
     """Returns the content of an ONNX file, or ``None`` if it can't be read as one; why, the runtime reports."""
     try:
@@ -28,10 +33,12 @@ def read_onnx(path: Path) -> onnx.ModelProto | None:
 def check_contents(path: Path, model: onnx.ModelProto) -> None:
     """Refuses a file that could run forever or can't give numbers.
 
-    A loop may take any number of steps, and no signal interrupts a runtime; detectors need none.
+    A loop may take any number of steps, a border of a million pixels takes all memory, and no signal interrupts a
+    runtime; detectors need neither.
 
     Raises:
-        ModelError: There is a loop, or a weight is NaN or infinite; the message names the node or the tensor.
+        ModelError: There is a loop or a huge window, or a weight is NaN or infinite; the message names the node or the
+            tensor.
     """
     nodes = list[NodeProto]()
     tensors = list[tuple[str, TensorProto]]()
@@ -51,6 +58,11 @@ def check_contents(path: Path, model: onnx.ModelProto) -> None:
         for name in node.input:
             users.setdefault(name, set()).add(node.op_type)
         for attribute in node.attribute:
+            if attribute.name in _WINDOWS and any(abs(value) > _LARGEST_WINDOW for value in attribute.ints):
+                raise ModelError(
+                    f"{path} is damaged: {node.op_type} {node.name or '/'.join(node.output)} has {attribute.name} "
+                    f"{list(attribute.ints)}, above {_LARGEST_WINDOW} pixels; export or download the file again"
+                )
             if attribute.HasField("t"):
                 tensors.append((node.output[0] if node.output else node.name, attribute.t))
     for name, tensor in tensors:

@@ -223,6 +223,20 @@ def test_a_file_with_an_endless_loop_is_refused_before_it_runs(
     assert "endless.onnx has a loop (Loop" in done.stderr
 
 
+def test_a_border_of_a_million_pixels_is_refused_before_it_takes_all_memory(tmp_path: Path) -> None:
+    for pixels, refused in ((1 << 20, True), (1, False)):
+        model = yunet()
+        node = next(node for node in model.graph.node if node.op_type == "Conv")
+        pads = next(attribute for attribute in node.attribute if attribute.name == "pads")
+        pads.ints[:] = [1, pixels, 1, 1]
+        path = save(model, tmp_path / "wide.onnx")
+        if refused:
+            with pytest.raises(ModelError, match=r"wide\.onnx is damaged: Conv .* has pads \[1, 1048576, 1, 1\]"):
+                build_detector(path)
+        else:
+            build_detector(path)
+
+
 @pytest.mark.parametrize("fault", ["places", "weights", "input", "open"])
 def test_a_wrong_rewriting_is_found_and_the_file_runs_as_it_is(
     fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
