@@ -96,6 +96,15 @@ class OrtSession:
             path, lambda model: _open(path, model, device, threads), may_interleave=self.on_cpu
         )
         self.places, self.interleaved = (rewritten.places, rewritten.interleaved) if rewritten else ((), False)
+        try:
+            self._describe()
+        except UnicodeDecodeError as error:
+            raise ModelError(
+                f"{path} is damaged: a name in it is not UTF-8 text; export or download the file again"
+            ) from error
+
+    def _describe(self) -> None:
+        """Reads and checks what the file says of its inputs and outputs."""
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         described = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
         first = inputs[0]
@@ -105,10 +114,10 @@ class OrtSession:
             self.input_shape = batch, 3, height, None if values is None else values // 3
         known = first.type in ("tensor(float)", "tensor(uint8)")
         if len(inputs) != 1 or not known or not takes_images(self.input_shape, first.type == "tensor(uint8)"):
-            raise ModelError(f"{path} is not a face detector: its input is {described}; {EXPECTED}")
+            raise ModelError(f"{self.path} is not a face detector: its input is {described}; {EXPECTED}")
         strange = [f"{o.name} {o.type}" for o in outputs if o.type not in _FLOATS and len(o.shape) != 1]
         if strange:
-            raise ModelError(f"{path} is not a face detector: its outputs are {', '.join(strange)}; {EXPECTED}")
+            raise ModelError(f"{self.path} is not a face detector: its outputs are {', '.join(strange)}; {EXPECTED}")
         self._casts = any(output.type in _FLOATS[1:] for output in outputs)
         self._input_name = first.name
         self._output_names = [output.name for output in outputs]

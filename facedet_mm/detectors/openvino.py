@@ -81,14 +81,12 @@ class OpenVinoSession:
         _refuse_loops(path, model)
         self.places = rewritten.places if rewritten else ()
         self.interleaved = False
-        self.input_shape = _sides(model.inputs[0]) if len(model.inputs) == 1 else ()
-        kind = model.inputs[0].element_type if model.inputs else None
-        if kind not in (ov.Type.f32, ov.Type.u8) or not takes_images(self.input_shape, kind == ov.Type.u8):
-            described = ", ".join(str(i) for i in model.inputs)
-            raise ModelError(f"{path} is not a face detector: its input is {described or 'missing'}; {EXPECTED}")
-        self.output_shapes = [_sides(output) for output in model.outputs]
-        self.metadata = _metadata(model)
-        self.options = _free_options(model)
+        try:
+            self._describe(model)
+        except UnicodeDecodeError as error:
+            raise ModelError(
+                f"{path} is damaged: a name in it is not UTF-8 text; export or download the file again"
+            ) from error
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if precision:
             options["INFERENCE_PRECISION_HINT"] = _checked(precision, core, device).replace("fp", "f")
@@ -98,6 +96,17 @@ class OpenVinoSession:
             options["INFERENCE_NUM_THREADS"] = threads
         self._compiled = _compile(core, path, model, device, options, self.on_cpu)
         self._of_thread = threading.local()
+
+    def _describe(self, model: ov.Model) -> None:
+        """Reads and checks what the file says of its inputs and outputs."""
+        self.input_shape = _sides(model.inputs[0]) if len(model.inputs) == 1 else ()
+        kind = model.inputs[0].element_type if model.inputs else None
+        if kind not in (ov.Type.f32, ov.Type.u8) or not takes_images(self.input_shape, kind == ov.Type.u8):
+            described = ", ".join(str(i) for i in model.inputs)
+            raise ModelError(f"{self.path} is not a face detector: its input is {described or 'missing'}; {EXPECTED}")
+        self.output_shapes = [_sides(output) for output in model.outputs]
+        self.metadata = _metadata(model)
+        self.options = _free_options(model)
 
     def run(self, blob: NDArray[Any]) -> list[NDArray[np.float32]]:
         """Runs the network; see :meth:`Session.run <facedet_mm.detectors.session.Session.run>`."""

@@ -223,6 +223,16 @@ def test_a_file_with_an_endless_loop_is_refused_before_it_runs(
     assert "endless.onnx has a loop (Loop" in done.stderr
 
 
+@pytest.mark.parametrize("device", [None, "openvino"])
+def test_names_that_are_not_text_are_an_error_that_names_the_file(device: str | None, tmp_path: Path) -> None:
+    if device:
+        pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    path = with_metadata(tmp_path / "latin.onnx", '{"name": "#####"}')
+    path.write_bytes(path.read_bytes().replace(b"#####", b"\xff\xfe\xfb\xff\xfe"))
+    with pytest.raises(ModelError, match=r"latin\.onnx"):
+        build_detector(path, device=device)
+
+
 def test_a_border_of_a_million_pixels_is_refused_before_it_takes_all_memory(tmp_path: Path) -> None:
     for pixels, refused in ((1 << 20, True), (1, False)):
         model = yunet()
