@@ -18,7 +18,12 @@ from facedet_mm.system.dependencies import missing_dependency
 
 try:
     from facedet_mm.plugin.apis.latency import latency_table
-    from facedet_mm.plugin.apis.runner import add_runner_arguments, evaluate_checkpoint, prepare_config
+    from facedet_mm.plugin.apis.runner import (
+        add_runner_arguments,
+        end_process,
+        evaluate_checkpoint,
+        prepare_config,
+    )
 except ModuleNotFoundError as error:
     sys.exit(f"test: error: {missing_dependency('testing needs PyTorch and MMDetection', 'train', error)}")
 
@@ -47,4 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guard(main, "test"))
+    end_process(guard(main, "test"))

@@ -18,7 +18,13 @@ from facedet_mm.system.dependencies import missing_dependency
 
 try:
     from facedet_mm.plugin.apis.overrides import scale_learning_rate, set_input_size, use_amp
-    from facedet_mm.plugin.apis.runner import add_runner_arguments, build_runner, choose_checkpoint, prepare_config
+    from facedet_mm.plugin.apis.runner import (
+        add_runner_arguments,
+        build_runner,
+        choose_checkpoint,
+        end_process,
+        prepare_config,
+    )
 except ModuleNotFoundError as error:
     sys.exit(f"train: error: {missing_dependency('training needs PyTorch and MMDetection', 'train', error)}")
 
@@ -50,4 +56,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guard(main, "train"))
+    end_process(guard(main, "train"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from mmengine.config import Config, DictAction
@@ -133,6 +136,17 @@ def _add_hooks(config: Config) -> None:
     hooks = list(config.get("custom_hooks") or [])
     present = {hook.get("type") for hook in hooks if isinstance(hook, Mapping)}
     config.custom_hooks = [*hooks, *(dict(type=name) for name in _CHECKS if name not in present)]
+
+
+def end_process(status: int) -> NoReturn:
+    """Ends a tool; one of several processes ends at once, because Gloo's threads sometimes abort an orderly end."""
+    if torch.distributed.is_initialized():
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def evaluate_checkpoint(
