@@ -20,11 +20,21 @@ DATA = Path(os.environ.get("FACEDET_TEST_DATA", ROOT.parent / "shared" / "data")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marker
+SLOW = (
+    "cli/test_cli_endings.py", "cli/test_cli_streams.py", "configs/test_configs.py", "deploy/test_quantization.py",
+    "plugin/apis", "plugin/deploy", "plugin/engine", "plugin/evaluation", "plugin/search", "plugin/test_mmdet_tools.py",
+    "search/test_odd_journals.py", "test_telemetry.py", "tools",
+)  # fmt: skip
+"""Folders and modules whose tests train, export or start many processes: minutes together, though each is quick."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test that uses the real data, directly or through another fixture."""
+    """Marks the tests that use the real data, directly or through another fixture, and those of slow modules."""
     for item in items:
         if "data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.data)
+        if item.path.relative_to(ROOT / "tests").as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
