@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("FACEDET_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
 SLOW = (
     "cli/test_cli_endings.py", "cli/test_cli_streams.py", "configs/test_configs.py", "deploy/test_quantization.py",
     "plugin/apis", "plugin/deploy", "plugin/engine", "plugin/evaluation", "plugin/search", "plugin/test_mmdet_tools.py",
@@ -28,6 +27,7 @@ SLOW = (
 """Folders and modules whose tests train, export or start many processes: minutes together, though each is quick."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests that use the real data, directly or through another fixture, and those of slow modules."""
     for item in items:
