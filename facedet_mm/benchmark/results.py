@@ -17,7 +17,7 @@ from facedet_mm.datasets.ground_truth import SETTINGS, GroundTruth
 from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.corruptions import CORRUPTIONS, SEVERITIES
 from facedet_mm.system.files import write_text
-from facedet_mm.system.reading import MB, read_text_file
+from facedet_mm.system.reading import MB, read_text_file, unique_names
 
 _LARGEST_FILE = 16 * MB
 
@@ -92,7 +92,7 @@ class Results:
             pass  # reading the file says what is wrong
         text = read_text_file(path, _LARGEST_FILE, "a file of results")
         try:
-            content = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
+            content = json.loads(text, object_pairs_hook=unique_names, parse_constant=_refuse_constant)
             before, ap = _parse(content)
         except (ValueError, RecursionError) as error:
             reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
@@ -131,13 +131,6 @@ class Results:
 
     def _row(self, cell: Cell) -> dict[str, Any]:
         return {**cell._asdict(), "value": cell.value, **_finite(self.ap[cell])}
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("a name comes twice")
-    return content
 
 
 def _refuse_constant(name: str) -> None:

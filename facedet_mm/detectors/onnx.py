@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.rewriting import open_fastest
-from facedet_mm.detectors.session import EXPECTED, NMS_INPUTS, SessionDetector, check_file, describe_size, takes_images
+from facedet_mm.detectors.session import (
+    EXPECTED,
+    NMS_INPUTS,
+    SessionDetector,
+    check_file,
+    describe_size,
+    readable_names,
+    takes_images,
+)
 from facedet_mm.errors import FaceDetError, MissingDependencyError, ModelError
 
 _ERRORS_ONLY, _FATAL_ONLY = 3, 4
@@ -96,12 +104,8 @@ class OrtSession:
             path, lambda model: _open(path, model, device, threads), may_interleave=self.on_cpu
         )
         self.places, self.interleaved = (rewritten.places, rewritten.interleaved) if rewritten else ((), False)
-        try:
+        with readable_names(path):
             self._describe()
-        except UnicodeDecodeError as error:
-            raise ModelError(
-                f"{path} is damaged: a name in it is not UTF-8 text; export or download the file again"
-            ) from error
 
     def _describe(self) -> None:
         """Reads and checks what the file says of its inputs and outputs."""

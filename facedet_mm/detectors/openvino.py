@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.rewriting import open_fastest
 from facedet_mm.detectors.rewriting.proof import try_out
-from facedet_mm.detectors.session import EXPECTED, NMS_INPUTS, SessionDetector, check_file, describe_size, takes_images
+from facedet_mm.detectors.session import (
+    EXPECTED,
+    NMS_INPUTS,
+    SessionDetector,
+    check_file,
+    describe_size,
+    readable_names,
+    takes_images,
+)
 from facedet_mm.errors import ModelError
 from facedet_mm.system.dependencies import without_telemetry
 
@@ -76,17 +84,14 @@ class OpenVinoSession:
             lambda model: _read(core, path, model),
             may_interleave=False,  # which costs time in OpenVINO
         )
-        if path.suffix.lower() == ".onnx" and (reason := try_out(path)):
+        # a file that was rewritten ran in ONNX Runtime when both forms were compared
+        if rewritten is None and path.suffix.lower() == ".onnx" and (reason := try_out(path)):
             raise ModelError(f"{path} is damaged: {reason}; {EXPECTED}")
         _refuse_loops(path, model)
         self.places = rewritten.places if rewritten else ()
         self.interleaved = False
-        try:
+        with readable_names(path):
             self._describe(model)
-        except UnicodeDecodeError as error:
-            raise ModelError(
-                f"{path} is damaged: a name in it is not UTF-8 text; export or download the file again"
-            ) from error
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if precision:
             options["INFERENCE_PRECISION_HINT"] = _checked(precision, core, device).replace("fp", "f")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -198,6 +199,17 @@ def check_file(path: Path) -> None:
         raise ModelError(f"{path}: {'a folder, not a model file' if os.path.isdir(path) else 'no such model file'}")
     if path.stat().st_size == 0:
         raise ModelError(f"{path}: empty model file (0 bytes)")
+
+
+@contextmanager
+def readable_names(path: Path) -> Iterator[None]:
+    """Turns the error of a runtime that reads a name which is not UTF-8 text into :class:`ModelError`."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"{path} is damaged: a name in it is not UTF-8 text; export or download the file again"
+        ) from error
 
 
 def takes_images(shape: tuple[int | None, ...], pixels: bool) -> bool:

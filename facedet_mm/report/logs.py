@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.errors import AnnotationError
-from facedet_mm.system.reading import MB
+from facedet_mm.system.reading import MB, unique_names
 from facedet_mm.system.text import FLOAT32_MAX
 
 __all__ = ["SCALARS", "Row", "RunLog", "join_logs", "read_rows"]
@@ -195,7 +195,7 @@ def _is_cut_off(line: bytes) -> bool:
 
 def _parse_row(path: str | os.PathLike[str], number: int, line: bytes) -> Row:
     try:
-        return _row(json.loads(line, object_pairs_hook=_once))
+        return _row(json.loads(line, object_pairs_hook=unique_names))
     except (ValueError, RecursionError) as error:
         text = line.decode("utf-8", "replace").strip()
         shown = f"{text[:77]}…" if len(text) > 78 else text
@@ -204,13 +204,6 @@ def _parse_row(path: str | os.PathLike[str], number: int, line: bytes) -> Row:
             f"{path}, line {number}: expected a JSON object with a number 'step', as in the {SCALARS} of a run, "
             f"found {shown!r} ({reason}); a line that a crash cut short can be deleted"
         ) from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError("a name comes twice")
-    return row
 
 
 def _row(content: Any) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from facedet_mm.errors import AnnotationError
 
@@ -54,3 +55,15 @@ def read_text_file(path: str | os.PathLike[str], most: int, kind: str) -> str:
         raise AnnotationError(
             f"{os.fspath(path)} is not a text file in UTF-8 (line {line}), so it is not {kind}"
         ) from error
+
+
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object from its entries, as the ``object_pairs_hook`` of :func:`json.loads`.
+
+    Raises:
+        ValueError: A name comes twice; ``json`` itself would keep the last one without a word.
+    """
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name comes twice")
+    return content

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -215,8 +216,6 @@ def verdict_of(reader: Any, files: Path, rng: np.random.Generator) -> tuple[str,
             return "traceback", f"an error of {len(text)} characters"
         return "refused", text
     except Exception as error:  # anything else is what this program looks for
-        import traceback
-
         last = traceback.extract_tb(error.__traceback__)[-1]
         return "traceback", f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
     return ("difference", difference) if difference else ("read", "")
