@@ -117,14 +117,22 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Input]:
     def complain(error: OSError) -> None:
         raise ImageError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
 
-    files = list[Path]()
-    for place, folders, names in os.walk(folder, onerror=complain):
+    files, root, seen = list[Path](), Path(os.path.realpath(folder)), set[Path]()
+    for place, folders, names in os.walk(folder, onerror=complain, followlinks=True):
         files += [Path(place, name) for name in names]
-        if not recursive:
-            folders.clear()
+        folders[:] = [name for name in folders if recursive and _is_new(os.path.join(place, name), root, seen)]
     files.sort()
     images = [path for path in files if is_image_file(path)]
     if not images:
         hint = "" if recursive else "; --recursive also searches its subfolders"
         raise ImageError(f"{folder}: no images in this folder{hint}")
     yield from (Input(path, path.relative_to(folder)) for path in images)
+
+
+def _is_new(folder: str, root: Path, seen: set[Path]) -> bool:
+    """Returns whether a subfolder is not searched under another name, which ends circles of links."""
+    real = Path(os.path.realpath(folder))
+    known = real in seen or (os.path.islink(folder) and (real.is_relative_to(root) or root.is_relative_to(real)))
+    if not known:
+        seen.add(real)
+    return not known

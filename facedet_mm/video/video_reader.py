@@ -27,6 +27,8 @@ _EXACT = frozenset({"mp4", "matroska", "avi", "flv"})
 """Containers in which a packet that FFmpeg calls corrupt is cut off; in others it may only follow lost bytes."""
 _DURATION_TOLERANCE = 0.5
 """Seconds by which the stated duration may exceed the frames of a complete file."""
+_PLAYLISTS = frozenset({"hls", "dash"})
+"""Formats whose file only lists where the video is."""
 _TAG_TIME = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d+)?)")
 _COPY_AGAIN = "download or copy the file again"
 
@@ -145,7 +147,7 @@ class VideoReader(StampedReader):
         if duration is None and container.duration is not None:
             duration = container.duration / av.time_base
         estimate = None if duration is None else max(1, round(duration * fps))
-        live = self._path is None and container.duration is None
+        live = self._path is None and _is_endless(container)
         joined = bool(container.format.flags & av.format.Flags.ts_discont.value)
         self._clock = Clock(fps, JOINED_MAX_GAP if joined else MAX_GAP)
         aspect = stream.sample_aspect_ratio
@@ -206,6 +208,11 @@ class VideoReader(StampedReader):
             where = "file is damaged there" if self._path else "connection was lost or the file is damaged there"
             return f"ends early, after frame {number}, at {found:.1f} of {stated:.1f} seconds: the {where}"
         return None
+
+
+def _is_endless(container: Any) -> bool:
+    """Returns whether a server states neither a duration nor a size, which MPEG-TS files have though no duration."""
+    return container.duration is None and (container.size <= 0 or container.format.name in _PLAYLISTS)
 
 
 def _display_matrix(frame: Any) -> Any:

@@ -116,6 +116,16 @@ def test_a_linked_image_belongs_to_the_event_where_the_link_is(tmp_path: Path, p
     assert read_predictions(tmp_path / "here").names == ("0--Parade/1",)
 
 
+def test_linked_folders_are_searched_once(tmp_path: Path, photo: np.ndarray) -> None:
+    write(tmp_path / "elsewhere" / "1.png", photo)
+    write(tmp_path / "data" / "1--Handshaking" / "2.png", photo)
+    for name, target in (("0--Parade", "../elsewhere"), ("2--Again", "1--Handshaking"), ("3--Circle", "..")):
+        (tmp_path / "data" / name).symlink_to(target)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "data")
+    assert main(["detect", str(tmp_path / "data"), "-r", "--wider", str(tmp_path / "w"), "-q"]) == 0
+    assert sorted(read_predictions(tmp_path / "w").names) == ["0--Parade/1", "1--Handshaking/2"]
+
+
 @pytest.mark.parametrize("name", ["two\nlines.png", "carriage\rreturn.png"])
 def test_names_with_line_breaks_make_outputs_that_can_be_read(tmp_path: Path, photo: np.ndarray, name: str) -> None:
     import csv
