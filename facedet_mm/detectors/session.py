@@ -29,6 +29,8 @@ in the input, (N, 2) float32."""
 _TRIAL_SIZE = (128, 128)
 _MAX_FITTING = 1024
 """Number of input sizes whose outputs are remembered as checked."""
+_MAX_SQUARES = 1e20
+"""Sum of the squares of an output; boxes at all places of the largest image stay below it."""
 
 
 class Session(Protocol):
@@ -145,7 +147,7 @@ class SessionDetector(LetterboxDetector):
             yield postprocess(self.head, view_outputs, letterbox, score_thr, iou_thr)
 
     def _check(self, blob: NDArray[Any], outputs: Sequence[NDArray[np.float32]], head: Head) -> None:
-        """Raises :class:`ModelError` if outputs do not fit the input and each other, or hold a NaN."""
+        """Raises :class:`ModelError` if outputs do not fit the input and each other, or hold no numbers that can be right."""
         shapes = (blob.shape, *[output.shape for output in outputs])
         if shapes not in self._fitting:
             width, height = _size(blob)
@@ -169,13 +171,16 @@ class SessionDetector(LetterboxDetector):
             raise ModelError(
                 f"{self._session.path} gives outputs of shape {found}, which do not belong together; {EXPECTED}"
             )
-        self._check_numbers(blob, outputs[head.scores])
+        for index in (head.scores, head.boxes):
+            self._check_numbers(blob, outputs[index])
 
     def _check_numbers(self, blob: NDArray[Any], output: NDArray[np.float32]) -> None:
         values = output.reshape(-1)
-        if math.isnan(values.dot(values)):  # the sum of squares: NaN if and only if a value is, in a few microseconds
+        squares = float(values.dot(values))  # NaN if and only if a value is, in a few microseconds
+        if not squares <= _MAX_SQUARES:
+            what = "that are not numbers (NaN)" if math.isnan(squares) else "far larger than any image"
             raise ModelError(
-                f"{self._session.path} gives values that are not numbers (NaN) on a {describe_size(blob)} input: its "
+                f"{self._session.path} gives values {what} on a {describe_size(blob)} input: its "
                 "weights are damaged or overflow in this precision; use another file or precision"
             )
 

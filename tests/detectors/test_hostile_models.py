@@ -143,6 +143,39 @@ class TestNumbers:
         ):
             detector.detect(SOLVAY)
 
+    @pytest.mark.parametrize("value", [1e12, 1e30])
+    def test_a_damaged_weight_does_not_make_one_face_over_everything(self, value: float, tmp_path: Path) -> None:
+        model = yunet()
+        tensor = next(t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) == 4)
+        values = np.array(numpy_helper.to_array(tensor))
+        values.flat[0] = value
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        path = save(model, tmp_path / "large.onnx")
+        with pytest.raises(ModelError, match=r"large\.onnx gives values far larger than any image on a "):
+            OnnxDetector(path).detect(SOLVAY)
+
+    @pytest.mark.parametrize(("value", "told"), [(-1, "not numbers"), (0, "far larger")])
+    def test_decoded_boxes_that_are_no_numbers_are_an_error(self, value: float, told: str, tmp_path: Path) -> None:
+        """The logarithms of -1 and of 0."""
+        boxes, scores = np.full((1, 2, 4), value, np.float32), np.array([[0.9, 0.8]], np.float32)
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "height", "width"])
+        outputs = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
+            for name, array in (("boxes", boxes), ("scores", scores))
+        ]
+        nodes = [
+            helper.make_node("ReduceMax", ["image"], ["level"], keepdims=0),
+            helper.make_node("Constant", [], ["odd"], value=numpy_helper.from_array(boxes)),
+            helper.make_node("Log", ["odd"], ["logarithm"]),
+            helper.make_node("Add", ["logarithm", "level"], ["boxes"]),
+            helper.make_node("Constant", [], ["scores"], value=numpy_helper.from_array(scores)),
+        ]
+        graph = helper.make_graph(nodes, "decoded", [image], outputs)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        path = save(model, tmp_path / "decoded.onnx")
+        with pytest.raises(ModelError, match=rf"decoded\.onnx gives values .*{told}"):
+            OnnxDetector(path).detect(SOLVAY)
+
     def test_a_network_whose_outputs_stop_fitting_is_an_error(self, tmp_path: Path) -> None:
         """It gives at most 2000 rows, enough for the input of the trial."""
         model = yunet()
