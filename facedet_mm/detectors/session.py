@@ -147,7 +147,7 @@ class SessionDetector(LetterboxDetector):
             yield postprocess(self.head, view_outputs, letterbox, score_thr, iou_thr)
 
     def _check(self, blob: NDArray[Any], outputs: Sequence[NDArray[np.float32]], head: Head) -> None:
-        """Raises :class:`ModelError` if outputs do not fit the input and each other, or hold no numbers that can be right."""
+        """Raises :class:`ModelError` if outputs do not fit the input and each other, or hold odd numbers."""
         shapes = (blob.shape, *[output.shape for output in outputs])
         if shapes not in self._fitting:
             width, height = _size(blob)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -70,22 +70,49 @@ def is_truncated(path: Path) -> bool:
         return _ENDS_EARLY[kind](file, size)
 
 
-def _mp4_ends_early(file: BinaryIO, size: int) -> bool:
-    """ISO/IEC 14496-12, 4.2: boxes start with a 32-bit size (1: a 64-bit one follows, 0: to the end) and a type."""
-    position, kind, indexed = 0, b"", False
+def has_another_behind(path: Path) -> bool:
+    """Returns whether a whole second MP4 or FLV file follows the first; FFmpeg and players ignore most of it.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    kind, size = container_kind(path), path.stat().st_size
+    with path.open("rb") as file:
+        if kind == "mp4":
+            boxes = [box for box, _ in _mp4_boxes(file, size)]
+            segments = b"moof" in boxes and b"mfra" not in boxes  # of a stream; each may repeat the first boxes
+            return not segments and boxes.count(b"moov") > 1 and boxes.count(b"ftyp") > 1
+        if kind != "flv":
+            return False
+        *_, (_, end) = (None, 0), *_flv_tags(file, size)
+        file.seek(end)
+        return file.read(4) == b"FLV\x01"
+
+
+def _mp4_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
+    """ISO/IEC 14496-12, 4.2: boxes start with a 32-bit size (1: a 64-bit one follows, 0: to the end) and a type.
+
+    Yields:
+        The type of each box and where it ends.
+    """
+    position = 0
     while position + 8 <= size:  # fewer bytes than a box header after the last box do not belong to the video
-        indexed = indexed or kind == b"moov"
         file.seek(position)
         head = file.read(16)
-        kind, length = head[4:8], int.from_bytes(head[:4], "big")
-        if length == 0:
-            return False
+        length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
+        elif length == 0:
+            length = size - position
         if length < 8:
-            return False  # damaged rather than truncated
+            return  # damaged rather than truncated
         position += length
-    return position > size and (kind in _VITAL_BOXES or not indexed)
+        yield head[4:8], position
+
+
+def _mp4_ends_early(file: BinaryIO, size: int) -> bool:
+    *boxes, (kind, end) = (b"", 0), *_mp4_boxes(file, size)
+    return end > size and (kind in _VITAL_BOXES or all(box != b"moov" for box, _ in boxes))
 
 
 def _matroska_ends_early(file: BinaryIO, size: int) -> bool:
@@ -143,22 +170,34 @@ def _skip_gif_colors(file: BinaryIO, flags: int) -> None:
         file.seek(3 << (flags & 7) + 1, os.SEEK_CUR)
 
 
-def _flv_ends_early(file: BinaryIO, size: int) -> bool:
-    """Adobe FLV 10.1, E.3: tags with type, size and time in ms, each followed by its size; the first states facts."""
+def _flv_tags(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
+    """Adobe FLV 10.1, E.3: tags with type, size and time in ms, each followed by its size.
+
+    Yields:
+        The header of each tag, behind which the file is then, and where the next tag begins.
+    """
     file.seek(5)
     position = int.from_bytes(file.read(4), "big") + 4
-    stated, last, gap = 0.0, 0, 0
     while position + 11 <= size:
         file.seek(position)
         head = file.read(11)
         if head[0] & 0x1F not in _FLV_TAGS:
-            return False  # damaged, or bytes behind the end
-        length = int.from_bytes(head[1:4], "big")
+            return
+        position += 11 + int.from_bytes(head[1:4], "big") + 4
+        yield head, position
+
+
+def _flv_ends_early(file: BinaryIO, size: int) -> bool:
+    """The first tag states facts."""
+    stated, last, gap, position = 0.0, 0, 0, 0
+    for head, end in _flv_tags(file, size):
+        position = end
         if head[0] == 18:
-            stated = stated or _flv_duration(file.read(min(length, 1 << 16)))
+            stated = stated or _flv_duration(file.read(min(int.from_bytes(head[1:4], "big"), 1 << 16)))
         moment = int.from_bytes(head[7:8] + head[4:7], "big")
         last, gap = max(last, moment), max(gap, moment - last)
-        position += 11 + length + 4
+    if position + 11 <= size:
+        return False  # damaged, or bytes behind the end
     return position - 4 > size or stated - (last + 2 * gap) / 1000 > _FLV_TOLERANCE
 
 

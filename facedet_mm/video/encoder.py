@@ -86,7 +86,9 @@ class VideoSink(FileSink):
         if self._audio:
             self._audio.attach(self._output)
         write_tags(self._output, info.tags, info.chapters)
-        lost = [*info.left_out, *(["the chapters"] if info.chapters and suffix == ".avi" else [])]
+        lost = list(info.left_out)
+        if suffix == ".avi":
+            lost += ["the chapters"] * bool(info.chapters) + ["the creation time"] * ("creation_time" in info.tags)
         if lost:
             self._notes.append(f"{self.path} lacks {', '.join(lost)} of the input")
 

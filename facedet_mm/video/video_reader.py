@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from facedet_mm.errors import VideoError
 from facedet_mm.video.avi import AviSlots
 from facedet_mm.video.clock import DEFAULT_FPS, JOINED_MAX_GAP, MAX_GAP, Clock, plausible_fps
-from facedet_mm.video.containers import container_kind, is_truncated
+from facedet_mm.video.containers import container_kind, has_another_behind, is_truncated
 from facedet_mm.video.ffmpeg import READ_TIMEOUT, open_container, reason
 from facedet_mm.video.frame import SourceInfo
 from facedet_mm.video.geometry import plausible_aspect, square_pixel_size, upright
@@ -181,8 +181,11 @@ class VideoReader(StampedReader):
         return float((self._stream.start_time or 0) * self._stream.time_base)
 
     def _is_cut(self) -> bool:
+        return self._file_shows(is_truncated)
+
+    def _file_shows(self, sign: Callable[[Path], bool]) -> bool:
         try:
-            return self._path is not None and is_truncated(self._path)
+            return self._path is not None and sign(self._path)
         except OSError:  # the file was removed meanwhile
             return False
 
@@ -195,6 +198,8 @@ class VideoReader(StampedReader):
             kinds = ((self._lost, "are lost"), (self._concealed, "are shown with errors"))
             counts = ", ".join(f"{count} frames {what}" for count, what in kinds if count)
             return f"damaged after frame {self._intact}: {counts}, {number} could be decoded; {_COPY_AGAIN}"
+        if self._file_shows(has_another_behind):
+            return f"ends after frame {number}, but a second video, joined to the file, is not read; split the file"
         container = self._container
         stating = ("mp4", "matroska", "flv")
         kind = next((kind for kind in stating if kind in container.format.name.split(",")), None)

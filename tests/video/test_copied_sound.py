@@ -191,6 +191,14 @@ def test_title_creation_time_and_chapters_are_kept(tmp_path: Path, target: str) 
     assert read_chapters(tmp_path / target) == [(0.0, 2.0, "One"), (2.0, 4.0, "Two")]
 
 
+def test_what_an_avi_file_cannot_hold_is_told(tmp_path: Path) -> None:
+    tags = {"title": "Café", "creation_time": "2024-03-05T10:11:12.000000Z"}
+    chapters = [{"id": 1, "start": 0, "end": 2, "time_base": Fraction(1, 1), "metadata": {"title": "One"}}]
+    note = copy(write_flashes(tmp_path / "in.mkv", tags=tags, chapters=chapters), tmp_path / "out.avi")
+    assert note.endswith("out.avi lacks the chapters, the creation time of the input")
+    assert read_tags(tmp_path / "out.avi")["title"] == "Café"
+
+
 @pytest.mark.parametrize("name", ["in.avi", "in.mp4", "in.flv", "in.mkv"])
 def test_a_title_that_is_not_utf8_is_read_as_latin1(tmp_path: Path, name: str) -> None:
     path = write_flashes(tmp_path / name, tags={"title": "CafXX"}, codec="flv" if name == "in.flv" else "libx264")

@@ -222,6 +222,33 @@ class TestDamage:
         assert [round(frame.time) for frame in read(path)[0]] == [0, 10, 20]
         assert read(path)[1] == ""
 
+    @pytest.mark.parametrize("flags", ["faststart", "frag_keyframe+empty_moov"])
+    @pytest.mark.parametrize("name", ["v.mp4", "v.mov", "v.flv"])
+    def test_a_second_file_that_is_not_read_is_told(self, tmp_path: Path, name: str, flags: str) -> None:
+        options = {} if name == "v.flv" else {"container_options": {"movflags": flags}}
+        form = "flv" if name == "v.flv" else None
+        path = write_video(tmp_path / name, map(numbered, range(30)), format=form, **options)
+        path.write_bytes(path.read_bytes() * 2)
+        frames, problem = read(path)
+        assert len(frames) == 30
+        assert "ends after frame 30, but a second video, joined to the file, is not read" in problem
+
+    @pytest.mark.parametrize("name", ["v.mkv", "v.avi"])
+    def test_joined_files_that_are_read_are_whole(self, tmp_path: Path, name: str) -> None:
+        path = write_video(tmp_path / name, map(numbered, range(30)))
+        path.write_bytes(path.read_bytes() * 2)
+        frames, problem = read(path)
+        assert (len(frames), problem) == (60, "")
+
+    def test_a_stream_that_repeats_its_first_boxes_is_whole(self, tmp_path: Path) -> None:
+        flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof+skip_trailer"}
+        path = write_video(tmp_path / "v.mp4", map(numbered, range(30)), options={"g": "10"}, container_options=flags)
+        data = path.read_bytes()
+        first, last = data.index(b"moof") - 4, data.rindex(b"moof") - 4
+        path.write_bytes(data[:last] + data[:first] + data[last:])
+        frames, problem = read(path)
+        assert (len(frames), problem) == (30, "")
+
     @pytest.mark.parametrize(
         "tail",
         [
