@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from installations import FITTING
+from packaging.requirements import Requirement
 
 from facedet_mm.doctor import requirements as module
 from facedet_mm.doctor.features import FeatureCheck, SmokeTestResults, check_feature
 from facedet_mm.doctor.requirements import MODULES, fits, installed_versions, requirements
 from facedet_mm.errors import FaceDetError
-from facedet_mm.system.dependencies import FEATURES
+from facedet_mm.system.dependencies import FEATURES, TORCH
 
 ALL_OF_MMDEPLOY = {"mmdeploy", "aenum", "grpcio", "multiprocess", "prettytable", "terminaltables", "six", "h5py"}
 
@@ -58,7 +59,9 @@ class TestRequirements:
     def test_those_of_a_feature_are_those_of_its_extra_and_no_others(self, project: dict) -> None:
         for name, extra in project["optional-dependencies"].items():
             if name not in ("dev", "mmdeploy"):
-                assert {str(requirement).partition(";")[0] for requirement in requirements(name)} == set(extra)
+                assert {str(requirement).partition(";")[0] for requirement in requirements(name)} == {
+                    str(Requirement(line)) for line in extra
+                }
         assert {str(requirement) for requirement in requirements("detect")} == set(project["dependencies"])
 
     def test_what_no_extra_can_list_is_added(self) -> None:
@@ -189,3 +192,10 @@ def test_wherever_torch_or_mmcv_is_installed_the_version_is_one_that_compiles() 
     commands = [feature.command for feature in FEATURES.values()]
     assert any("torch==2.13.0" in command and "onedl-mmcv==2.3.6" in command for command in commands)
     assert not re.search(r"install [^&]*\b(torch|onedl-mmcv)(?!==)\b", " && ".join(commands))
+
+
+def test_the_extra_takes_the_version_that_compiles_and_none_that_does_not(project: dict) -> None:
+    (want,) = (line for line in project["optional-dependencies"]["train"] if line.startswith("torch"))
+    wanted = want.removeprefix("torch")
+    assert fits(TORCH.removeprefix("torch=="), wanted)
+    assert not fits("2.14.0", wanted)
