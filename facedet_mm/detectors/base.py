@@ -15,8 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.options import DetectorOptions
-from facedet_mm.detectors.preprocess import InputSize, Letterbox, Normalization, Workspace, check_input_size, make_blob
-from facedet_mm.detectors.views import View, check_tiles, merge_views, plan_views
+from facedet_mm.detectors.preprocess import (
+    InputSize,
+    Letterbox,
+    Normalization,
+    Workspace,
+    check_input_size,
+    make_blob,
+    padding_of,
+)
+from facedet_mm.detectors.strategy import Strategy
+from facedet_mm.detectors.views import Seen, View, ViewPlan, check_tiles
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.io.images import load_image
 from facedet_mm.structures import Faces
@@ -86,6 +95,7 @@ class NetworkInput:
         fixed_size: (width, height) of a network that takes a single size; ``None`` if the size is free.
         batch: Number of views per run; ``None`` if it is free.
         batch_pixels: Largest number of pixels per batch; beyond it, running views one by one is faster.
+        score_factors: Number of factors whose product, or its root, is a score.
     """
 
     name: str
@@ -94,6 +104,7 @@ class NetworkInput:
     fixed_size: tuple[int, int] | None = None
     batch: int | None = None
     batch_pixels: float = math.inf
+    score_factors: int = 1
 
     def batch_size(self, canvas: tuple[int, int]) -> int:
         """Returns how many views of this (width, height) run at a time."""
@@ -131,6 +142,7 @@ class LetterboxDetector(ABC):
 
     def __init__(self, options: DetectorOptions, network: NetworkInput) -> None:
         self.network = network
+        self._padding = padding_of(network.normalization)
         self._workspace = Workspace()
         self._configure(options)
 
@@ -166,9 +178,19 @@ class LetterboxDetector(ABC):
 
     def _configure(self, options: DetectorOptions) -> None:
         """Takes the settings; called while a detector is made, before anyone else sees it."""
-        sizes = self.network.fitting_sizes(options.input_size)
-        self._sizes: Sequence[InputSize] = tuple(sizes)
-        self._tiles = check_tiles(options.tiles)
+        sizes, network = self.network.fitting_sizes(options.input_size), self.network
+        plan = ViewPlan(
+            sizes,
+            check_tiles(options.tiles),
+            network.divisor,
+            network.fixed_size,
+            (0.0,) if options.rotations == "auto" else options.rotations,
+            options.mirror,
+        )
+        turned = options.rotations == "auto"
+        self._strategy = Strategy(
+            plan, options.score_thr, options.iou_thr, options.close_ups, turned, network.score_factors
+        )
         self._options = dataclasses.replace(options, input_size=sizes[0] if len(sizes) == 1 else sizes)
 
     def _make_input(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> NDArray[Any]:
@@ -176,36 +198,46 @@ class LetterboxDetector(ABC):
         return make_blob(images, letterboxes, self.network.normalization, self._workspace)
 
     @abstractmethod
-    def _infer(self, blob: NDArray[Any], letterboxes: Sequence[Letterbox]) -> Iterable[Faces]:
-        """Returns the faces of each view of a batch, in pixels of its region.
+    def _infer(self, blob: NDArray[Any], letterboxes: Sequence[Letterbox], score_thr: float) -> Iterable[Seen]:
+        """Returns what is seen in each view of a batch.
 
         Args:
             blob: Result of :meth:`_make_input`: (N, 3, H, W) float32 unless that is overridden.
             letterboxes: Place of each of the N views in the input.
+            score_thr: Score above which a face is seen.
         """
 
     def _detect(self, images: Sequence[Image]) -> list[Faces]:
         arrays = [load_image(image) for image in images]
-        sizes, tiles, divisor = self._sizes, self._tiles, self.network.divisor
-        plans = [plan_views(array.shape[1], array.shape[0], sizes, tiles, divisor) for array in arrays]
-        views = [(array, view) for array, plan in zip(arrays, plans, strict=True) for view in plan]
-        found = iter(self._infer_views(views))
-        return [self._merge(plan, [next(found) for _ in plan]) for plan in plans]
-
-    def _infer_views(self, views: Sequence[tuple[NDArray[np.uint8], View]]) -> list[Faces]:
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for i, (_, view) in enumerate(views):
-            groups[view.letterbox.canvas].append(i)
+        searches = [self._strategy.search(array.shape[1], array.shape[0]) for array in arrays]
+        wanted = {i: next(search) for i, search in enumerate(searches)}
         found: dict[int, Faces] = {}
-        for canvas, group in groups.items():
+        while wanted:
+            seen = iter(
+                self._look([(arrays[i], view, look.score_thr) for i, look in wanted.items() for view in look.views])
+            )
+            answers = {i: [next(seen) for _ in look.views] for i, look in wanted.items()}
+            wanted = {}
+            for i, answer in answers.items():
+                try:
+                    wanted[i] = searches[i].send(answer)
+                except StopIteration as end:
+                    found[i] = end.value
+        most = self._options.max_faces
+        return [found[i] if most is None else found[i][:most] for i in range(len(images))]
+
+    def _look(self, views: Sequence[tuple[NDArray[np.uint8], View, float | None]]) -> list[Seen]:
+        """Returns what is seen in each view above a score, running those of one size in batches."""
+        groups: dict[tuple[tuple[int, int], float | None], list[int]] = defaultdict(list)
+        for i, (_, view, score_thr) in enumerate(views):
+            groups[view.letterbox.canvas, score_thr].append(i)
+        seen: dict[int, Seen] = {}
+        for (canvas, score_thr), group in groups.items():
             step = self.network.batch_size(canvas)
+            least = self._options.score_thr if score_thr is None else score_thr
             for batch in (group[i : i + step] for i in range(0, len(group), step)):
                 letterboxes = [views[i][1].letterbox for i in batch]
-                crops = [views[i][1].crop(views[i][0]) for i in batch]
-                found.update(zip(batch, self._infer(self._make_input(crops, letterboxes), letterboxes), strict=True))
-        return [found[i] for i in range(len(views))]
-
-    def _merge(self, plan: Sequence[View], found: Sequence[Faces]) -> Faces:
-        options = self._options
-        faces = found[0] if len(plan) == 1 else merge_views(plan, found, options.iou_thr)
-        return faces if options.max_faces is None else faces[: options.max_faces]
+                pixels = [views[i][1].pixels(views[i][0], self._padding) for i in batch]
+                blob = self._make_input(pixels, letterboxes)
+                seen.update(zip(batch, self._infer(blob, letterboxes, least), strict=True))
+        return [seen[i] for i in range(len(views))]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from facedet_mm.detectors.preprocess import InputSize, check_input_size
 from facedet_mm.detectors.views import check_tiles
 from facedet_mm.errors import FaceDetError
-from facedet_mm.system.settings import FRACTION, POSITIVE, Kind, Settings, document, one_of, setting
+from facedet_mm.system.settings import FLAG, FRACTION, NUMBER, POSITIVE, Kind, Settings, document, one_of, setting
 
 InputSizes: TypeAlias = InputSize | list[InputSize]
 """One :data:`InputSize`, or a list of them: the image is searched at each size and the faces are merged."""
+
+Rotations: TypeAlias = Literal["auto"] | tuple[float, ...]
+"""Degrees, counterclockwise, by which an image is turned for the search, or ``'auto'``."""
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _MAX_THREADS = 1024
@@ -56,6 +59,21 @@ def _check_threads(threads: Any) -> int:
     return number
 
 
+def _parse_rotations(text: str) -> Rotations:
+    return "auto" if text.strip() == "auto" else tuple(float(part) for part in text.split(","))
+
+
+def _check_rotations(value: Any) -> Rotations:
+    if value == "auto":
+        return "auto"
+    angles = value if isinstance(value, (list, tuple)) else [value]
+    checked = tuple(dict.fromkeys(NUMBER.check(angle) % 360.0 for angle in angles))
+    if not checked:
+        raise ValueError
+    return checked
+
+
+_ROTATIONS = Kind("auto, or degrees such as 0,90,180,270", _parse_rotations, _check_rotations)
 INPUT_SIZE = Kind("a side like 640, WxH like 640x480, auto or original", parse_input_size, check_input_size)
 _INPUT_SIZES = Kind(INPUT_SIZE.expected, _parse_input_sizes, _check_input_sizes)
 _THREADS = Kind(f"a whole number from 1 to {_MAX_THREADS}", int, _check_threads)
@@ -158,3 +176,18 @@ class DetectorOptions(Settings):
             fixed=True,
         ),
     )
+    close_ups: bool = field(
+        default=True,
+        metadata=setting("Second look at a small view for faces that fill the image", FLAG),
+    )
+    rotations: Rotations = field(
+        default=(0.0,),
+        metadata=setting(
+            "Degrees, counterclockwise, by which the image is turned for the search, such as 0,90,180,270; auto looks "
+            "for turned faces at low resolution first",
+            _ROTATIONS,
+            metavar="DEGREES",
+            default_help="0",
+        ),
+    )
+    mirror: bool = field(default=False, metadata=setting("Search of the mirrored image besides", FLAG))

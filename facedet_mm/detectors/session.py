@@ -17,10 +17,10 @@ from facedet_mm.detectors.end2end import DecodedHead, check_fixed_thresholds, fi
 from facedet_mm.detectors.heads import Head, Place, find_head
 from facedet_mm.detectors.metadata import read_metadata
 from facedet_mm.detectors.options import DetectorOptions
-from facedet_mm.detectors.postprocess import postprocess
-from facedet_mm.detectors.preprocess import Letterbox, make_blob, make_pixels, padding_of
+from facedet_mm.detectors.postprocess import postprocess, traces_close_up
+from facedet_mm.detectors.preprocess import Letterbox, make_blob, make_pixels
+from facedet_mm.detectors.views import Seen
 from facedet_mm.errors import ModelError
-from facedet_mm.structures import Faces
 
 EXPECTED = "expected an SCRFD or YuNet file: a float (N, 3, H, W) input and, for each stride, score and box outputs"
 NMS_INPUTS = frozenset({"score_thr", "iou_thr", "content_size"})
@@ -97,7 +97,6 @@ class SessionDetector(LetterboxDetector):
         batch, height, width = (session.input_shape[i] for i in ((0, 1, 2) if self._pixels else (0, 2, 3)))
         fixed_size = (width, height) if width is not None and height is not None else None
         self.head, self._metadata = _find_any_head(session, fixed_size, trial_size)
-        self._padding = padding_of(self.head.normalization)
         self._fitting = set[tuple[tuple[int, ...], ...]]()
         has_batch_axis = (
             isinstance(self.head, DecodedHead)
@@ -113,6 +112,7 @@ class SessionDetector(LetterboxDetector):
             fixed_size,
             batch=batch if has_batch_axis else 1,
             batch_pixels=CPU_BATCH_PIXELS if session.on_cpu else math.inf,
+            score_factors=1 if isinstance(self.head, DecodedHead) else self.head.scores,
         )
         super().__init__(options, network)
 
@@ -130,21 +130,23 @@ class SessionDetector(LetterboxDetector):
         interleaved = self._session.interleaved
         return make_blob(images, letterboxes, self.network.normalization, self._workspace, interleaved=interleaved)
 
-    def _infer(self, blob: NDArray[Any], letterboxes: Sequence[Letterbox]) -> Iterable[Faces]:
-        score_thr, iou_thr = self._options.score_thr, self._options.iou_thr
+    def _infer(self, blob: NDArray[Any], letterboxes: Sequence[Letterbox], score_thr: float) -> Iterable[Seen]:
+        iou_thr = self._options.iou_thr
         if missing := (self.network.batch or len(letterboxes)) - len(letterboxes):
             blob = np.concatenate([blob, np.zeros((missing, *blob.shape[1:]), blob.dtype)])
         if isinstance(self.head, DecodedHead):
-            outputs = self._run_nms(blob, [*letterboxes, *[letterboxes[-1]] * missing])
+            outputs = self._run_nms(blob, [*letterboxes, *[letterboxes[-1]] * missing], score_thr)
             self._check_decoded(blob, outputs, self.head)
             for i, letterbox in enumerate(letterboxes):
-                yield select_faces(self.head, [output[i] for output in outputs], letterbox, score_thr, iou_thr)
+                faces = select_faces(self.head, [output[i] for output in outputs], letterbox, score_thr, iou_thr)
+                yield Seen(faces, close_up=True)  # the traces of a close-up may be gone
             return
         outputs = self._session.run(blob)
         self._check(blob, outputs, self.head)
         for i, letterbox in enumerate(letterboxes):
             view_outputs = [output if output.ndim == 2 else output[i] for output in outputs]
-            yield postprocess(self.head, view_outputs, letterbox, score_thr, iou_thr)
+            faces = postprocess(self.head, view_outputs, letterbox, score_thr, iou_thr)
+            yield Seen(faces, self._options.close_ups and traces_close_up(self.head, view_outputs, letterbox))
 
     def _check(self, blob: NDArray[Any], outputs: Sequence[NDArray[np.float32]], head: Head) -> None:
         """Raises :class:`ModelError` if outputs do not fit the input and each other, or hold odd numbers."""
@@ -184,15 +186,17 @@ class SessionDetector(LetterboxDetector):
                 "weights are damaged or overflow in this precision; use another file or precision"
             )
 
-    def _run_nms(self, blob: NDArray[Any], letterboxes: Sequence[Letterbox]) -> Sequence[NDArray[np.float32]]:
+    def _run_nms(
+        self, blob: NDArray[Any], letterboxes: Sequence[Letterbox], score_thr: float
+    ) -> Sequence[NDArray[np.float32]]:
         """Runs a file that may have NMS inside, with this detector's thresholds."""
-        session, options = self._session, self._options
+        session, iou_thr = self._session, self._options.iou_thr
         if not isinstance(session, AdjustableSession) or not session.options:
-            check_fixed_thresholds(str(session.path), self._metadata, options.score_thr, options.iou_thr)
+            check_fixed_thresholds(str(session.path), self._metadata, score_thr, iou_thr)
             return session.run(blob)
         values = {
-            "score_thr": np.array([options.score_thr], np.float32),
-            "iou_thr": np.array([options.iou_thr], np.float32),
+            "score_thr": np.array([score_thr], np.float32),
+            "iou_thr": np.array([iou_thr], np.float32),
             "content_size": np.array([letterbox.resized for letterbox in letterboxes], np.float32),
         }
         return session.run_with(blob, {name: values[name] for name in session.options})

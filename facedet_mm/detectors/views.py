@@ -1,25 +1,50 @@
-"""Views of an image, which are the whole image at several sizes and its tiles, and the merging of their faces."""
+"""Views of an image: the whole of it and its tiles, at several sizes, turned and mirrored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.nms import nms
 from facedet_mm.detectors.preprocess import InputSize, Letterbox, fit
+from facedet_mm.detectors.turns import Turn
 from facedet_mm.errors import FaceDetError
 from facedet_mm.structures import Faces
 
 TILE_OVERLAP = 0.2
 """Least overlap of neighboring tiles as a share of their side; a face up to this size is whole in one of them."""
+WELL_SEEN = (16.0, 200.0)
+"""Sides of faces, in pixels of the network's input, that a view finds at least as well as one of another size.
+
+Chosen on WIDER FACE train images; see docs/benchmarks.md."""
+CLOSE_UP_SIDE = 128
+"""Side of the small view that is searched for close-ups."""
+CLOSE_UP_SHARE = 0.25
+"""Share of the image's longer side from which on a face in that view counts."""
 _NEAR_CUT = 8.0
 """Pixels of the network's input: a box that ends this close to a cut may be a part of a face."""
-_PART = 0.5
-"""Share of its area that a part must have inside a whole face to belong to it."""
+_NO_CUTS = (False, False, False, False)
+
+
+Region: TypeAlias = tuple[int, int, int, int]
+"""x1 y1 x2 y2 in pixels of the image."""
+
+
+class Seen(NamedTuple):
+    """What a detector found in one view.
+
+    Attributes:
+        faces: Faces in pixels of the view's region, or of its turned copy.
+        close_up: Whether there may be a face that fills much of the view, too large to be found.
+    """
+
+    faces: Faces
+    close_up: bool
 
 
 @dataclass(frozen=True)
@@ -28,18 +53,163 @@ class View:
 
     Attributes:
         region: x1 y1 x2 y2 in pixels of the image.
-        letterbox: Place of the region in the network's input.
+        letterbox: Place of the region, or of its turned copy, in the network's input.
         cuts: Whether the region's left, top, right and bottom edge cuts through the image.
+        turn: How the region is turned or mirrored; ``None`` if it is not.
+        sides: Smallest and largest side of the faces that count, in pixels of the image; a face's side is the
+            square root of its area.
     """
 
-    region: tuple[int, int, int, int]
+    region: Region
     letterbox: Letterbox
-    cuts: tuple[bool, bool, bool, bool] = (False, False, False, False)
+    cuts: tuple[bool, bool, bool, bool] = _NO_CUTS
+    turn: Turn | None = None
+    sides: tuple[float, float] = (0.0, math.inf)
 
-    def crop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Returns the region of ``image``, without a copy."""
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the region."""
+        return self.region[2] - self.region[0], self.region[3] - self.region[1]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of the network's input per pixel of the image, horizontally and vertically in the image."""
+        if self.turn is None:
+            return self.letterbox.scale
+        return self.turn.size[0] / self.size[0], self.turn.size[1] / self.size[1]
+
+    def pixels(self, image: NDArray[np.uint8], padding: tuple[int, int, int]) -> NDArray[np.uint8]:
+        """Returns what ``letterbox`` places in the input: the region without a copy, or its turned copy."""
         x1, y1, x2, y2 = self.region
-        return image[y1:y2, x1:x2]
+        crop = image[y1:y2, x1:x2]
+        return crop if self.turn is None else self.turn.apply(crop, padding)
+
+    def placed(self, faces: Faces) -> tuple[Faces, NDArray[np.bool_]]:
+        """Returns the faces that count, in pixels of the image, and whether each ends at a cut.
+
+        Args:
+            faces: Faces in pixels of the region or of its turned copy.
+        """
+        if self.turn is not None:
+            faces = self.turn.restore(faces)
+            faces = faces.scale(1 / self.scale[0], 1 / self.scale[1])
+        if self.sides != (0.0, math.inf):
+            side = np.sqrt(np.prod(faces.boxes[:, 2:] - faces.boxes[:, :2], axis=1))
+            faces = faces[(side >= self.sides[0]) & (side <= self.sides[1])]
+        cut = np.zeros(len(faces), bool)
+        if any(self.cuts):
+            margin = _NEAR_CUT / np.array(self.scale)
+            near = np.hstack([faces.boxes[:, :2] < margin, faces.boxes[:, 2:] > np.array(self.size) - margin])
+            cut = (near & np.array(self.cuts)).any(axis=1)
+        if self.region[:2] != (0, 0):
+            offset = np.array(self.region[:2], np.float32)
+            landmarks = None if faces.landmarks is None else faces.landmarks + offset
+            faces = Faces(faces.boxes + np.tile(offset, 2), faces.scores, landmarks)
+        return faces, cut
+
+
+class Look(NamedTuple):
+    """Views of one image to look at.
+
+    Attributes:
+        views: The views.
+        score_thr: Score above which faces are seen; ``None`` means the detector's own.
+    """
+
+    views: list[View]
+    score_thr: float | None = None
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """Which views of an image a detector looks at.
+
+    Attributes:
+        sizes: Input sizes.
+        tiles: (width, height) of the tiles, or ``None``.
+        divisor: Both sides of the network's input are multiples of this number.
+        fixed_size: (width, height) of a network that takes a single size.
+        rotations: Angles in degrees, counterclockwise, by which the image is turned.
+        mirror: Whether each view is searched mirrored, too.
+    """
+
+    sizes: Sequence[InputSize]
+    tiles: tuple[int, int] | None = None
+    divisor: int = 32
+    fixed_size: tuple[int, int] | None = None
+    rotations: Sequence[float] = (0.0,)
+    mirror: bool = False
+
+    def views(self, width: int, height: int) -> list[View]:
+        """Returns the views of an image of ``width`` × ``height``: the whole image, then its tiles, each at every size.
+
+        The tiles cover the image evenly, each overlapping the next by at least :data:`TILE_OVERLAP` of its side. An
+        image that fits into one tile has no tiles. Of several sizes, each counts for the faces that it sees well.
+        """
+        places = [((0, 0, width, height), _NO_CUTS), *_tiles(width, height, self.tiles)]
+        fitted = [
+            View(region, fit(region[2] - region[0], region[3] - region[1], size, self.divisor), cuts)
+            for region, cuts in places
+            for size in self.sizes
+        ]
+        if len(fitted) > 1:
+            fitted = _limited(fitted)
+        copies = [(degrees, mirrored) for degrees in self.rotations for mirrored in ((False, True)[: 1 + self.mirror])]
+        if copies == [(0.0, False)]:
+            return fitted
+        return [self.turned(view, *copy) for copy in copies for view in fitted]
+
+    def turned(self, view: View, degrees: float, mirrored: bool = False, shrink: bool = True) -> View:
+        """Returns the view turned by ``degrees`` and perhaps mirrored.
+
+        Args:
+            view: A view that is not turned.
+            degrees: Angle, counterclockwise.
+            mirrored: Whether left and right are swapped before.
+            shrink: Whether the copy is made small enough to take no more pixels of the network's input than ``view``;
+                else it has the same scale, and at 45 degrees up to twice the pixels.
+        """
+        if degrees % 360 == 0 and not mirrored:
+            return view
+        turn = Turn(view.letterbox.resized, degrees, mirrored)
+        canvas = view.letterbox.canvas
+        if degrees % 180 == 90:
+            canvas = canvas[1], canvas[0]
+        elif degrees % 180:
+            canvas = self._canvas(turn.turned_size)
+            if shrink and math.prod(canvas) > math.prod(view.letterbox.canvas):
+                factor = math.sqrt(math.prod(view.letterbox.canvas) / math.prod(turn.turned_size))
+                canvas = self._canvas([int(side * factor) for side in turn.turned_size], up=False)
+        if self.fixed_size is not None:
+            canvas = self.fixed_size
+        turn = _shrunk(turn, canvas)
+        return replace(view, turn=turn, letterbox=Letterbox(turn.turned_size, turn.turned_size, canvas))
+
+    def _canvas(self, size: Sequence[int], up: bool = True) -> tuple[int, int]:
+        width, height = (max(1, -(-side // self.divisor) if up else side // self.divisor) for side in size)
+        return width * self.divisor, height * self.divisor
+
+    def small(self, region: Region, side: int, sides: tuple[float, float] = (0.0, math.inf)) -> View:
+        """Returns an upright view of a region, whose longer side takes only ``side`` pixels of the input.
+
+        Args:
+            region: x1 y1 x2 y2 in pixels of the image.
+            side: Longer side of the region in the network's input.
+            sides: Smallest and largest side of the faces that count.
+        """
+        size = region[2] - region[0], region[3] - region[1]
+        scale = side / max(size)
+        small = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        return View(region, Letterbox(size, small, self.fixed_size or self._canvas(small)), sides=sides)
+
+    def close_up(self, view: View) -> View:
+        """Returns the small view in which only faces count that fill a large part of the image.
+
+        Args:
+            view: View of the whole image.
+        """
+        small = self.small(view.region, CLOSE_UP_SIDE, (CLOSE_UP_SHARE * max(view.size), math.inf))
+        return small if view.turn is None else self.turned(small, view.turn.degrees)
 
 
 def check_tiles(tiles: Any) -> tuple[int, int] | None:
@@ -58,45 +228,38 @@ def check_tiles(tiles: Any) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[1])
 
 
-def plan_views(
-    width: int, height: int, sizes: Sequence[InputSize], tiles: tuple[int, int] | None, divisor: int
-) -> list[View]:
-    """Returns the views of an image of ``width`` × ``height``: the whole image, then its tiles, each at every size.
+def well_seen(scales: Iterable[float]) -> dict[float, tuple[float, float]]:
+    """Returns, for each scale of several views, the smallest and largest side of the faces that count there.
 
-    The tiles cover the image evenly, each overlapping the next by at least :data:`TILE_OVERLAP` of its side. An
-    image that fits into one tile has no tiles.
-    """
-    whole = (0, 0, width, height)
-    views = [View(whole, fit(width, height, size, divisor)) for size in sizes]
-    if tiles is None or (width <= tiles[0] and height <= tiles[1]):
-        return views
-    spans_x, spans_y = _spans(width, tiles[0]), _spans(height, tiles[1])
-    regions = [(x1, y1, x2, y2) for y1, y2 in spans_y for x1, x2 in spans_x]
-    for x1, y1, x2, y2 in regions:
-        cuts = (x1 > 0, y1 > 0, x2 < width, y2 < height)
-        views += [View((x1, y1, x2, y2), fit(x2 - x1, y2 - y1, size, divisor), cuts) for size in sizes]
-    return views
-
-
-def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float) -> Faces:
-    """Merges the faces of several views of one image and returns them by descending score.
-
-    A box that ends at a cut may be a part of a face that another view shows whole, so it is kept only where no whole
-    face covers half of it. NMS keeps the best of the others.
+    Every face counts in at least one view: the smallest view has no upper limit, the largest no lower one.
 
     Args:
-        views: Views of one image.
-        found: Faces of each view, in pixels of its region.
-        iou_thr: IoU threshold of the NMS.
+        scales: Pixels of the network's input per pixel of the image.
+
+    Example:
+        >>> well_seen([0.5, 1])
+        {0.5: (32.0, inf), 1: (0.0, 200.0)}
     """
-    faces = Faces.concatenate([_shifted(part, view.region[:2]) for view, part in zip(views, found, strict=True)])
-    part = np.concatenate([_cut(view, faces) for view, faces in zip(views, found, strict=True)])
-    whole, parts = faces[~part], faces[part]
-    whole = whole[nms(whole.boxes, whole.scores, iou_thr)]
-    parts = parts[~_covered(parts.boxes, whole.boxes)]
-    parts = parts[nms(parts.boxes, parts.scores, iou_thr)]
-    faces = Faces.concatenate([whole, parts])
-    return faces[np.argsort(-faces.scores, kind="stable")]
+    ordered = sorted(set(scales))
+    low = [min(WELL_SEEN[0] / this, WELL_SEEN[1] / larger) for this, larger in pairwise(ordered)]
+    high = [WELL_SEEN[1] / scale for scale in ordered[1:]]
+    return dict(zip(ordered, zip([*low, 0.0], [math.inf, *high], strict=True), strict=True))
+
+
+def _limited(views: Sequence[View]) -> list[View]:
+    scales = [math.sqrt(math.prod(view.scale)) for view in views]
+    limits = well_seen(scales)
+    return [replace(view, sides=limits[scale]) for view, scale in zip(views, scales, strict=True)]
+
+
+def _tiles(
+    width: int, height: int, tiles: tuple[int, int] | None
+) -> list[tuple[Region, tuple[bool, bool, bool, bool]]]:
+    if tiles is None or (width <= tiles[0] and height <= tiles[1]):
+        return []
+    spans_x, spans_y = _spans(width, tiles[0]), _spans(height, tiles[1])
+    regions = [(x1, y1, x2, y2) for y1, y2 in spans_y for x1, x2 in spans_x]
+    return [(r, (r[0] > 0, r[1] > 0, r[2] < width, r[3] < height)) for r in regions]
 
 
 def _spans(length: int, tile: int) -> list[tuple[int, int]]:
@@ -107,28 +270,13 @@ def _spans(length: int, tile: int) -> list[tuple[int, int]]:
     return [(start, start + tile) for start in starts]
 
 
-def _shifted(faces: Faces, origin: tuple[int, int]) -> Faces:
-    if origin == (0, 0):
-        return faces
-    offset = np.array(origin, np.float32)
-    landmarks = None if faces.landmarks is None else faces.landmarks + offset
-    return Faces(faces.boxes + np.tile(offset, 2), faces.scores, landmarks)
-
-
-def _cut(view: View, faces: Faces) -> NDArray[np.bool_]:
-    """Returns (N,): whether each face of the view ends at a cut."""
-    letterbox = view.letterbox
-    margin = _NEAR_CUT / np.array(letterbox.scale * 2)
-    near = np.hstack([faces.boxes[:, :2] < margin[:2], faces.boxes[:, 2:] > np.array(letterbox.source) - margin[2:]])
-    result: NDArray[np.bool_] = (near & np.array(view.cuts)).any(axis=1)
-    return result
-
-
-def _covered(parts: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Returns (N,): whether one of ``whole`` covers at least half of each part."""
-    low = np.maximum(parts[:, None, :2], whole[None, :, :2])
-    high = np.minimum(parts[:, None, 2:], whole[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=2)
-    area = np.prod(parts[:, 2:] - parts[:, :2], axis=1)
-    result: NDArray[np.bool_] = (overlap >= _PART * area[:, None]).any(axis=1)
-    return result
+def _shrunk(turn: Turn, canvas: tuple[int, int]) -> Turn:
+    """Returns the turn with the largest size, at most its own, whose copy fits into ``canvas``."""
+    factor = min(1.0, *(room / side for room, side in zip(canvas, turn.turned_size, strict=True)))
+    while factor < 1:
+        size = max(1, int(turn.size[0] * factor)), max(1, int(turn.size[1] * factor))
+        turned = replace(turn, size=size)
+        if turned.turned_size[0] <= canvas[0] and turned.turned_size[1] <= canvas[1]:
+            return turned
+        factor -= 1 / max(turn.size)
+    return turn

@@ -72,10 +72,10 @@ def one_of(*choices: str) -> Kind:
 TEXT = Kind("text or a path", str, lambda value: value)
 FLAG = Kind("True or False", bool, bool)
 FRACTION = Kind("a number from 0 to 1", float, lambda value: _between(value, 0, 1))
-NON_NEGATIVE = Kind("a number from 0 on", float, lambda value: _between(value, 0, math.nextafter(math.inf, 0)))
-POSITIVE_NUMBER = Kind(
-    "a number above 0", float, lambda value: _between(value, math.nextafter(0, 1), math.nextafter(math.inf, 0))
-)
+_LARGEST = math.nextafter(math.inf, 0)
+NUMBER = Kind("a number", float, lambda value: float(_between(value, -_LARGEST, _LARGEST)))
+NON_NEGATIVE = Kind("a number from 0 on", float, lambda value: _between(value, 0, _LARGEST))
+POSITIVE_NUMBER = Kind("a number above 0", float, lambda value: _between(value, math.nextafter(0, 1), _LARGEST))
 POSITIVE = Kind("a whole number from 1 on", int, lambda value: _between(value, 1, math.inf, whole=True))
 COUNT = Kind("a whole number from 0 on", int, lambda value: _between(value, 0, math.inf, whole=True))
 

@@ -35,7 +35,7 @@ VALUES = {
     "--keyframes": "5", "--license": "MIT", "--margin": "0.7", "--model": "scrfd_1g", "--out": "{out}/other",
     "--plot": "{out}/x.png", "--predictions": "found", "--raw-fps": "12", "--raw-size": "64x48", "--samples": "1",
     "--score-thr": "0.25", "--seconds": "7", "--severities": "2", "--size": "320", "--sizes": "320",
-    "--static": "320", "--tiles": "640", "--weights": "w.onnx",
+    "--rotations": "90", "--static": "320", "--tiles": "640", "--weights": "w.onnx",
 }  # fmt: skip
 """Values of options that take no choice and no path; every other option gets a number."""
 BASES = {

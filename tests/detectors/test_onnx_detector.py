@@ -502,8 +502,12 @@ class TestScrfdFiles:
     def test_average_precision_on_real_images_is_the_published_one(
         self, data: Path, average_precision, file: str, expected
     ) -> None:
-        ap = average_precision(OnnxDetector(data / file, score_thr=0.02, iou_thr=0.45))
-        assert np.allclose(list(ap.values()), expected, rtol=0, atol=0.05)
+        detector = OnnxDetector(data / file, score_thr=0.02, iou_thr=0.45, close_ups=False)
+        alone = list(average_precision(detector).values())
+        assert np.allclose(alone, expected, rtol=0, atol=0.05)
+        with_close_ups = list(average_precision(detector.replace(close_ups=True)).values())
+        assert (np.array(with_close_ups) >= np.array(alone) - 0.02).all()
+        assert with_close_ups[0] > alone[0] + 0.02
 
 
 class TestFiles:
@@ -705,7 +709,7 @@ def test_memory_does_not_grow_over_ten_thousand_calls() -> None:
 
 @pytest.mark.parametrize(("size", "runs"), [(224, [8, 2]), (320, [4, 4, 2]), (640, [1] * 10), (960, [1] * 10)])
 def test_a_cpu_gets_no_more_pixels_at_a_time_than_are_faster_together(size: int, runs: list[int], monkeypatch) -> None:
-    detector = OnnxDetector(YUNET, input_size=size)
+    detector = OnnxDetector(YUNET, input_size=size, close_ups=False)
     seen, run = [], detector._session.run
     monkeypatch.setattr(detector._session, "run", lambda blob: seen.append(len(blob)) or run(blob))
     detector.detect_batch([np.zeros((90, 90, 3), np.uint8)] * 10)

@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from facedet_mm.detectors.base import CPU_BATCH_PIXELS, LetterboxDetector, NetworkInput
 from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.preprocess import Letterbox, Normalization
+from facedet_mm.detectors.views import Seen
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.plugin.apis.inferencer import FaceDetInferencer
 from facedet_mm.structures import Faces
@@ -62,13 +63,14 @@ class TorchDetector(LetterboxDetector):
         super().__init__(settings, NetworkInput(os.fspath(config), normalization, batch_pixels=batch_pixels))
 
     @torch.inference_mode()
-    def _infer(self, blob: np.ndarray, letterboxes: Sequence[Letterbox]) -> list[Faces]:
+    def _infer(self, blob: np.ndarray, letterboxes: Sequence[Letterbox], score_thr: float) -> list[Seen]:
         metas = [dict(img_shape=letterbox.resized[::-1], scale_factor=letterbox.scale) for letterbox in letterboxes]
         head = self._model.bbox_head
         cfg = head.test_cfg.copy()
-        cfg.update(score_thr=self.options.score_thr, nms=dict(type="nms", iou_threshold=self.options.iou_thr))
+        cfg.update(score_thr=score_thr, nms=dict(type="nms", iou_threshold=self.options.iou_thr))
         outputs = self._model(torch.from_numpy(blob).to(self._device), mode="tensor")
-        return [_faces(r) for r in head.predict_by_feat(*outputs, batch_img_metas=metas, cfg=cfg, rescale=True)]
+        results = head.predict_by_feat(*outputs, batch_img_metas=metas, cfg=cfg, rescale=True)
+        return [Seen(_faces(result), close_up=True) for result in results]
 
 
 def _faces(result: InstanceData) -> Faces:

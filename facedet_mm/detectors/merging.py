@@ -1,0 +1,107 @@
+"""Merging of the faces found in several views of one image: one implementation for the runtime and the plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedet_mm.detectors.nms import nms
+from facedet_mm.detectors.views import View
+from facedet_mm.structures import Faces
+
+_PART = 0.5
+"""Share of its area that a part must have inside a whole face to belong to it, and the smaller of two boxes of
+differently turned views inside the other to be the same face."""
+_ROWS = 1 << 20
+"""Number of pairs of boxes compared at a time."""
+
+
+def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, vote: bool = False) -> Faces:
+    """Merges the faces of several views of one image and returns them by descending score.
+
+    A box that ends at a cut may be a part of a face that another view shows whole, so it is kept only where no whole
+    face covers half of it. NMS keeps the best of the others.
+
+    Args:
+        views: Views of one image.
+        found: Faces of each view, in pixels of its region.
+        iou_thr: IoU threshold of the NMS.
+        vote: Whether a kept box and its landmarks become the mean of all that overlap it, see :func:`vote_boxes`.
+    """
+    placed = [view.placed(faces) for view, faces in zip(views, found, strict=True)]
+    faces = Faces.concatenate([part for part, _ in placed])
+    cut = np.concatenate([ends for _, ends in placed])
+    whole, parts = faces[~cut], faces[cut]
+    kept = nms(whole.boxes, whole.scores, iou_thr)
+    if any(view.turn and view.turn.degrees for view in views):
+        degrees = [view.turn.degrees if view.turn else 0.0 for view in views]
+        angles = np.repeat(degrees, [len(part) for part, _ in placed])[~cut]
+        kept = kept[~_seen_better(whole.boxes[kept], angles[kept])]
+    whole = vote_boxes(whole, kept, iou_thr) if vote else whole[kept]
+    if len(parts):
+        parts = parts[~_covered(parts.boxes, whole.boxes)]
+        parts = parts[nms(parts.boxes, parts.scores, iou_thr)]
+        whole = Faces.concatenate([whole, parts])
+        whole = whole[np.argsort(-whole.scores, kind="stable")]
+    return whole
+
+
+def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float) -> Faces:
+    """Returns the kept faces, each at the mean of all faces that overlap it, weighted by their scores.
+
+    Box voting of Gidaris and Komodakis, "Object detection via a multi-region & semantic segmentation-aware CNN model"
+    (ICCV 2015). Scores stay those of the kept faces.
+
+    Args:
+        faces: N faces.
+        kept: (K,) indices of the faces to keep.
+        iou_thr: Faces with an IoU above this vote.
+    """
+    boxes, scores = faces.boxes, faces.scores
+    landmarks = None if faces.landmarks is None else faces.landmarks.reshape(-1, 10)
+    values = boxes if landmarks is None else np.hstack([boxes, landmarks])
+    means = np.empty((len(kept), values.shape[1]), np.float32)
+    step = max(1, _ROWS // max(len(faces), 1))
+    for rows in (slice(i, i + step) for i in range(0, len(kept), step)):
+        weights = (_iou(boxes[kept[rows]], boxes) > iou_thr) * scores
+        weights[np.arange(len(weights)), kept[rows]] = np.maximum(scores[kept[rows]], np.finfo(np.float32).tiny)
+        means[rows] = weights @ values / weights.sum(axis=1, keepdims=True)
+    points = None if landmarks is None else means[:, 4:].reshape(-1, 5, 2)
+    return Faces(means[:, :4], scores[kept], points)
+
+
+def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    overlap = np.prod(np.maximum(high - low, 0), axis=2)
+    area_a, area_b = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b))
+    result: NDArray[np.float32] = overlap / np.maximum(area_a[:, None] + area_b - overlap, np.finfo(np.float32).tiny)
+    return result
+
+
+def _seen_better(boxes: NDArray[np.float32], angles: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Returns (K,): whether a better face of a view turned otherwise shares half of the smaller of both boxes.
+
+    A network that sees a face at the wrong angle puts its box beside the face, where NMS does not find it.
+
+    Args:
+        boxes: (K, 4), the best first.
+        angles: (K,) degrees of the view of each face.
+    """
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    overlap = np.prod(np.maximum(high - low, 0), axis=2)
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    double = (overlap > _PART * np.minimum(area[:, None], area)) & (angles[:, None] != angles)
+    return np.asarray(np.tril(double, -1).any(axis=1))
+
+
+def _covered(parts: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Returns (N,): whether one of ``whole`` covers at least half of each part."""
+    low = np.maximum(parts[:, None, :2], whole[None, :, :2])
+    high = np.minimum(parts[:, None, 2:], whole[None, :, 2:])
+    overlap = np.prod(np.maximum(high - low, 0), axis=2)
+    area = np.prod(parts[:, 2:] - parts[:, :2], axis=1)
+    result: NDArray[np.bool_] = (overlap >= _PART * area[:, None]).any(axis=1)
+    return result

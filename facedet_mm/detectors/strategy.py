@@ -1,0 +1,66 @@
+"""``Strategy``: at which views of an image a detector looks, and what it looks at once more after seeing them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from facedet_mm.detectors.merging import merge_views
+from facedet_mm.detectors.rotation import PROBE_SCORE, find_turned
+from facedet_mm.detectors.views import CLOSE_UP_SIDE, Look, Seen, View, ViewPlan
+from facedet_mm.structures import Faces
+
+Search: TypeAlias = Generator[Look, list[Seen], Faces]
+"""A search of one image: yields views, is sent what was seen in them, and returns the faces."""
+
+_GATED_SIDE = 640
+"""Longest side of the input up to which a face that fills the image leaves a weak trace."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How the faces of an image are searched for.
+
+    Attributes:
+        plan: Views that are looked at in any case.
+        score_thr: Score above which a face is returned.
+        iou_thr: IoU threshold of the merging.
+        close_ups: Whether a small view is searched for faces that fill the image.
+        turned: Whether turned faces are searched for at low resolution first.
+        score_factors: Number of factors in a score.
+    """
+
+    plan: ViewPlan
+    score_thr: float
+    iou_thr: float
+    close_ups: bool = False
+    turned: bool = False
+    score_factors: int = 1
+
+    def search(self, width: int, height: int) -> Search:
+        """Searches an image of ``width`` × ``height``."""
+        views = self.plan.views(width, height)
+        seen = yield Look(views, min(self.score_thr, PROBE_SCORE) if self.turned else None)
+        if self.turned:
+            upright = list(zip(views, seen, strict=True))
+            turned = yield from find_turned(self.plan, upright, self.score_factors)
+            views, seen = views + [view for view, _ in turned], seen + [found for _, found in turned]
+            seen = [found._replace(faces=found.faces[found.faces.scores > self.score_thr]) for found in seen]
+        if self.close_ups and (small := self._small_views(views, seen)):
+            views, seen = views + small, seen + (yield Look(small))
+        if len(views) == 1 and views[0].turn is None:
+            return seen[0].faces
+        vote = self.plan.mirror or len(self.plan.sizes) > 1
+        return merge_views(views, [s.faces for s in seen], self.iou_thr, vote)
+
+    def _small_views(self, views: Sequence[View], seen: Sequence[Seen]) -> list[View]:
+        """Returns small views for close-ups, where the smallest views of the whole image may miss them."""
+        result = []
+        for view, found in list(zip(views, seen, strict=True))[:: len(self.plan.sizes)]:
+            longest = max(view.letterbox.resized)
+            if any(view.cuts) or (view.turn and view.turn.mirrored) or longest < 2 * CLOSE_UP_SIDE:
+                continue
+            if found.close_up or longest > _GATED_SIDE:
+                result.append(self.plan.close_up(view))
+        return result
