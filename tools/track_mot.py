@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.errors import AnnotationError, FaceDetError
 from facedet_mm.structures import Faces
 from facedet_mm.system.text import one_line
@@ -25,7 +26,7 @@ from facedet_mm.tracking.mot import find_files, read_detections, write_tracks
 
 def main() -> int:
     """Runs the tool and returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--det", type=Path, required=True, metavar="PATH", help="detection file, or folder of such files"
     )
