@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.errors import TrainingError
 from facedet_mm.report.logs import final_metrics
 
@@ -52,7 +53,7 @@ def find_studies() -> dict[str, Study]:
 
 def main() -> int:
     """Runs the chosen studies one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="*", metavar="STUDY", help="names of studies (default: all)")
     parser.add_argument("--list", action="store_true", help="print the names and what they change")
     parser.add_argument(

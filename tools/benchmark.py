@@ -37,6 +37,7 @@ from facedet_mm.benchmark.accuracy import find_images
 from facedet_mm.benchmark.backends import Job, backends_for, measure_job
 from facedet_mm.cli import guard
 from facedet_mm.cli.arguments import positive
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.datasets.ground_truth import SETTINGS, read_ground_truth
 from facedet_mm.errors import FaceDetError
 from facedet_mm.io.images import IMAGE_SUFFIXES, write_image
@@ -62,7 +63,7 @@ REST = 0.1
 
 def main() -> int:
     """Parses the command line and runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     runtime = commands.add_parser("runtime", help="compare with other Python packages")
     runtime.add_argument("--model", type=Path, default=asset_path("yunet_n_dynamic.onnx"), help="an .onnx file")

@@ -15,12 +15,13 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.system.dependencies import missing_dependency
 
 
 def main() -> int:
     """Builds one engine."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="an SCRFD or YuNet .onnx file")
     parser.add_argument(
         "--precision", choices=("fp32", "fp16", "int8"), help="precision (default: fp16, or int8 for a quantized file)"

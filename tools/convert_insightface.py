@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.io.images import read_image
 from facedet_mm.system.dependencies import missing_dependency
 from facedet_mm.zoo import asset_path
@@ -22,7 +23,7 @@ from facedet_mm.zoo import asset_path
 
 def main() -> int:
     """Converts one file of weights."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("src", type=Path, help="official weights, .pth or .onnx")
     parser.add_argument("dst", type=Path, help="checkpoint to write, .pth")
     parser.add_argument(

@@ -18,12 +18,13 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.system.dependencies import missing_dependency
 
 
 def main() -> int:
     """Deploys one checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("deploy_cfg", type=Path, help="deploy config, such as one of configs/deploy")
     parser.add_argument("model_cfg", type=Path, help="config of the model")
     parser.add_argument("checkpoint", type=Path, help="checkpoint of that config")

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.system.dependencies import missing_dependency
 
 try:
@@ -30,7 +31,7 @@ except ModuleNotFoundError as error:
 
 def main() -> int:
     """Prints the AP of a checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_runner_arguments(parser)
     parser.add_argument("checkpoint", type=Path, help="checkpoint of the config")
     parser.add_argument("--out", type=Path, help="also write the predictions as a WIDER FACE submission folder")

@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from facedet_mm.cli import guard
-from facedet_mm.errors import AnnotationError, FaceDetError
+from facedet_mm.cli.parsing import Parser
+from facedet_mm.errors import AnnotationError
 from facedet_mm.structures import Faces
+from facedet_mm.system.targets import Targets
 from facedet_mm.system.text import one_line
 from facedet_mm.tracking import PRESETS, ByteTracker
 from facedet_mm.tracking.mot import find_files, read_detections, write_tracks
@@ -25,7 +27,7 @@ from facedet_mm.tracking.mot import find_files, read_detections, write_tracks
 
 def main() -> int:
     """Runs the tool and returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--det", type=Path, required=True, metavar="PATH", help="detection file, or folder of such files"
     )
@@ -50,8 +52,9 @@ def track_files(args: argparse.Namespace) -> int:
     tracker = ByteTracker(args.preset, args.fps)
     kalman = (args.boxes or ("kalman" if args.preset == "bytetrack" else "detector")) == "kalman"
     files = find_files(args.det, "detection")
-    if args.out.resolve() == files[0].parent.resolve():
-        raise FaceDetError(f"--out {args.out} would overwrite the detections; choose another folder")
+    targets = Targets(files)
+    for path in files:
+        targets.add("--out", args.out / path.name)
     failed = 0
     for path in files:
         try:

@@ -14,6 +14,7 @@ import argparse
 import sys
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.system.dependencies import missing_dependency
 
 try:
@@ -31,7 +32,7 @@ except ModuleNotFoundError as error:
 
 def main() -> int:
     """Trains the model of a config."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_runner_arguments(parser)
     parser.add_argument("--amp", action="store_true", help="train with automatic mixed precision")
     parser.add_argument(

@@ -16,7 +16,9 @@ import sys
 from facedet_mm.cli import main
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", required=True, metavar="DIR", help="folder with <event>/<image>.jpg")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for <event>/<image>.txt")
     args, options = parser.parse_known_args()

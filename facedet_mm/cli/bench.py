@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from facedet_mm.benchmark.timing import detection_times
 from facedet_mm.cli.arguments import add_settings, input_size, non_negative, positive, settings_from
-from facedet_mm.cli.targets import Targets, summary_stream, write_result
+from facedet_mm.cli.console import summary_stream, write_result
 from facedet_mm.detectors import DetectorOptions, InputSize, open_detector
 from facedet_mm.io.images import read_image
+from facedet_mm.system.targets import Targets
 from facedet_mm.system.text import one_line
 from facedet_mm.zoo import asset_path
 

@@ -7,7 +7,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
+
+from facedet_mm.system.files import write_text
+from facedet_mm.system.targets import goes_to_stdout
 
 _NUMBERS = {"stdout": 1, "stderr": 2}
 
@@ -112,3 +116,17 @@ def _is_real(name: str, number: int, closed: bool) -> bool:
         return stream is getattr(sys, f"__{name}__") and stream.fileno() == number
     except (OSError, ValueError):
         return False
+
+
+def summary_stream(*results: Path | None) -> Any:
+    """Returns the stream for what a command prints for people: standard error if a result goes to standard output."""
+    return sys.stderr if any(map(goes_to_stdout, results)) else sys.stdout
+
+
+def write_result(path: Path, text: str) -> None:
+    """Writes a result file, atomically, or prints it if its name is ``-``."""
+    if goes_to_stdout(path):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        write_text(path, text)

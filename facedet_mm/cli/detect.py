@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facedet_mm.cli.arguments import add_settings, non_negative, positive, settings_from
+from facedet_mm.cli.console import summary_stream
 from facedet_mm.cli.inputs import Input, find_inputs, hint, with_pages
 from facedet_mm.cli.losses import losses
 from facedet_mm.cli.outputs import ImageOutputs, OutputOptions, is_hopeless
 from facedet_mm.cli.result_files import result_files
-from facedet_mm.cli.targets import summary_stream
 from facedet_mm.detectors import Detector, DetectorOptions, open_detector
 from facedet_mm.errors import FaceDetError, ImageError
 from facedet_mm.imaging.anonymization import Method

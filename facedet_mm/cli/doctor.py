@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from facedet_mm.cli.targets import Targets, goes_to_stdout, write_result
+from facedet_mm.cli.console import write_result
 from facedet_mm.doctor.report import diagnose
+from facedet_mm.system.targets import Targets, goes_to_stdout
 
 _EPILOG = """\
 examples:

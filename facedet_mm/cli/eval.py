@@ -10,11 +10,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from facedet_mm.cli.targets import Targets, summary_stream, write_result
+from facedet_mm.cli.console import summary_stream, write_result
 from facedet_mm.datasets import read_ground_truth, read_predictions
 from facedet_mm.evaluation import WiderFaceResult, evaluate
 from facedet_mm.evaluation.wider_face import SIZE_EDGES
 from facedet_mm.report.plots import check_plot, plot_curves
+from facedet_mm.system.targets import Targets
 from facedet_mm.system.text import one_line
 
 _EPILOG = """\

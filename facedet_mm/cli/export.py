@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from facedet_mm.cli.arguments import fraction, input_size, positive
-from facedet_mm.cli.targets import Targets
 from facedet_mm.system.dependencies import missing_dependency
+from facedet_mm.system.targets import Targets
 from facedet_mm.system.text import one_line
 
 _EPILOG = """\

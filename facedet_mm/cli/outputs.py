@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.cli.inputs import Input
-from facedet_mm.cli.targets import Targets
 from facedet_mm.datasets.submission import write_prediction_file
 from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.anonymization import Method, anonymize
 from facedet_mm.imaging.drawing import draw_faces
 from facedet_mm.io.images import write_image
 from facedet_mm.structures import Faces
+from facedet_mm.system.targets import Targets
 
 _HOPELESS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR, errno.EIO))
 """Errors after which the files of the other images can't be written either."""

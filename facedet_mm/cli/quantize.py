@@ -14,13 +14,14 @@ import numpy as np
 from facedet_mm.benchmark.accuracy import clean_ap, find_images
 from facedet_mm.benchmark.timing import call_time
 from facedet_mm.cli.arguments import input_size, positive
+from facedet_mm.cli.console import summary_stream, write_result
 from facedet_mm.cli.inputs import find_inputs
-from facedet_mm.cli.targets import Targets, summary_stream, write_result
 from facedet_mm.datasets import read_ground_truth
 from facedet_mm.deploy.quantization import quantize_onnx
 from facedet_mm.detectors import Detector, build_detector
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.io.images import IMAGE_SUFFIXES, read_image
+from facedet_mm.system.targets import Targets
 from facedet_mm.system.text import one_line
 from facedet_mm.zoo import weights_path
 

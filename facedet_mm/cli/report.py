@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli.arguments import non_negative, positive
-from facedet_mm.cli.targets import Targets, goes_to_stdout, write_result
+from facedet_mm.cli.console import write_result
 from facedet_mm.datasets.attributes import read_annotated_faces
 from facedet_mm.errors import AnnotationError
 from facedet_mm.io.images import IMAGE_SUFFIXES
@@ -15,6 +15,7 @@ from facedet_mm.report.crops import ImageFolder
 from facedet_mm.report.page import check_packages, render
 from facedet_mm.report.results import Options, Report
 from facedet_mm.report.runs import Run, find_runs
+from facedet_mm.system.targets import Targets, goes_to_stdout
 from facedet_mm.system.text import one_line
 
 _EPILOG = """\

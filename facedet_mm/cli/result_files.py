@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from facedet_mm.cli.targets import goes_to_stdout, write_result
+from facedet_mm.cli.console import write_result
 from facedet_mm.errors import FaceDetError
 from facedet_mm.io.formats import CSV_COLUMNS, ImageFaces, coco_document, csv_rows, csv_text, json_record
 from facedet_mm.system.files import atomic_path
 from facedet_mm.system.streams import is_regular, stream_number
+from facedet_mm.system.targets import goes_to_stdout
 
 Add: TypeAlias = Callable[[ImageFaces], None]
 JSON_LINES = (".jsonl", ".ndjson")

@@ -15,7 +15,6 @@ from facedet_mm.benchmark.accuracy import IOU_THR, SCORE_THR, find_images
 from facedet_mm.benchmark.results import Results, describe_run
 from facedet_mm.benchmark.robustness import DARK, measure, plan_cells
 from facedet_mm.cli.arguments import add_settings, positive, settings_from
-from facedet_mm.cli.targets import Targets
 from facedet_mm.datasets import read_ground_truth
 from facedet_mm.datasets.ground_truth import SETTINGS
 from facedet_mm.detectors import DetectorOptions, open_detector
@@ -24,6 +23,7 @@ from facedet_mm.io.images import IMAGE_SUFFIXES
 from facedet_mm.report.heat_map import plot_heat_map
 from facedet_mm.report.plots import check_plot
 from facedet_mm.system.settings import declared_settings
+from facedet_mm.system.targets import Targets
 from facedet_mm.system.text import one_line
 from facedet_mm.zoo import weights_path
 

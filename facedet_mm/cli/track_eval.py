@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from facedet_mm.cli.targets import Targets, summary_stream, write_result
+from facedet_mm.cli.console import summary_stream, write_result
+from facedet_mm.system.targets import Targets
 from facedet_mm.system.text import one_line
 from facedet_mm.tracking.evaluation import score_tracks
 

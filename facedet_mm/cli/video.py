@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facedet_mm.cli.arguments import add_settings, non_negative, positive, settings_from
+from facedet_mm.cli.console import summary_stream
 from facedet_mm.detectors import DetectorOptions
 from facedet_mm.system.text import one_line
 from facedet_mm.video.pipeline import VideoFaceDetector, VideoOptions
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     video = VideoFaceDetector.from_options(settings_from(args, DetectorOptions), options)
     source = open_source(args.input, size=args.raw_size, fps=args.raw_fps)
     summary = video.process_video(source, args.out, args.show)
-    print(_report(source.info.name, summary))
+    print(_report(source.info.name, summary), file=summary_stream(*args.out))
     for note in summary["notes"]:
         print(f"facedet video: {one_line(note)}", file=sys.stderr)
     if summary["stopped"] is None:

@@ -10,9 +10,10 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,7 +94,8 @@ def open_pages(data: bytes, kind: str, name: str, max_pixels: int) -> Pages:
     return Pages(1, lambda _: source.opencv(cv2.IMREAD_COLOR))
 
 
-class _Source(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Source:
     """The content of a file, and how each kind is decoded."""
 
     data: bytes
@@ -171,6 +173,14 @@ class _Source(NamedTuple):
             )
         return _three_channels(np.round(image * 255.0).astype(np.uint8))
 
+    @cached_property
+    def _copy(self) -> bytearray:
+        return bytearray(self.data)
+
+    @cached_property
+    def _pillow_file(self) -> Image.Image:
+        return self._open_pillow()
+
     def _open_pillow(self) -> Image.Image:
         module, name = _PILLOW[self.kind]
         try:
@@ -211,7 +221,7 @@ class _Source(NamedTuple):
             kinds = {2: "signed integers", _FLOAT: "floating point"}
             raise self._unsupported(f"{page.bits}-bit {kinds.get(page.sample_format, 'samples')}")
         if page.bits < 16:
-            return self._pillow_page(self._open_pillow(), page.number)
+            return self._pillow_page(self._pillow_file, page.number)
         color = cv2.IMREAD_COLOR
         if not page.planar and page.photometric in (_GRAY_FROM_WHITE, _GRAY, _RGB):
             # With its depth kept, OpenCV reports what it can't decode; else it leaves black.
@@ -224,10 +234,9 @@ class _Source(NamedTuple):
         """Returns the file with ``page`` as its first page, the only one that OpenCV decodes."""
         if page.number == 0:
             return self.data
-        data = bytearray(self.data)
         place, offset = first_page_offset(self.data, page)
-        data[place : place + len(offset)] = offset
-        return data
+        self._copy[place : place + len(offset)] = offset
+        return self._copy
 
     def _unsupported(self, what: str) -> ImageError:
         return ImageError(f"{self.name}: a {self.kind} of {what}; convert it to 8 or 16 bits without sign")

@@ -45,7 +45,7 @@ def _check_tracker(value: Any) -> Any:
 
 
 _LOW_LIGHT = ("off", "auto", "on")
-_KEYFRAMES = Kind("a whole number from 1 on or adaptive", _parse_keyframes, _check_keyframes)
+KEYFRAMES = Kind("a whole number from 1 on or adaptive", _parse_keyframes, _check_keyframes)
 _TRACKER = Kind(f"one of {', '.join(PRESETS)}", str, _check_tracker)
 
 
@@ -80,7 +80,7 @@ class StreamOptions(Settings):
         default=1,
         metadata=setting(
             "Run the detector on every N-th frame only, or as often as the motion of the faces requires (adaptive)",
-            _KEYFRAMES,
+            KEYFRAMES,
             metavar="N",
         ),
     )

@@ -38,6 +38,7 @@ class SourceInfo:
         height: Frame height in pixels, after rotation and scaling.
         fps: Frames per second; the average if the frame rate varies.
         total_frames: Number of frames according to the file; ``None`` if it does not say or the stream is endless.
+        files: Files that are read.
         live: Whether frames arrive in real time, so that a slow reader misses some.
         audio: File or address that contains the sound of the video; ``None`` without sound.
         recordings: The parts of the video that have timestamps of their own, found while its frames are read; ``None``
@@ -53,6 +54,7 @@ class SourceInfo:
     height: int
     fps: float
     total_frames: int | None = None
+    files: tuple[Path, ...] = ()
     live: bool = False
     audio: Path | str | None = None
     recordings: Sequence[Recording] | None = None

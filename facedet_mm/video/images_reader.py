@@ -31,7 +31,7 @@ class ImagesReader(Reader):
     def __init__(self, paths: Iterable[Path], name: str, fps: float) -> None:
         self._paths = sorted(paths, key=_natural_order)
         first = _read(self._paths[0])
-        self.info = SourceInfo(name, first.shape[1], first.shape[0], fps, len(self._paths))
+        self.info = SourceInfo(name, first.shape[1], first.shape[0], fps, len(self._paths), tuple(self._paths))
 
     def frames(self) -> Iterator[Frame]:
         """See :meth:`Reader.frames`."""

@@ -29,7 +29,7 @@ from facedet_mm.video.reader import Source
 from facedet_mm.video.sink import Sink
 from facedet_mm.video.sources import open_source
 from facedet_mm.video.window_sink import WindowSink
-from facedet_mm.video.writers import open_sink
+from facedet_mm.video.writers import check_outputs, open_sink
 
 Output: TypeAlias = str | os.PathLike[str]
 Shown: TypeAlias = tuple[Frame, Faces, NDArray[np.uint8]]
@@ -136,6 +136,7 @@ class VideoFaceDetector:
 
     def _open(self, detector: DetectorOptions, video: VideoOptions) -> None:
         self.options = video
+        self._models = (detector.model, detector.weights)
         self.detector = open_detector(replace(detector, score_thr=video.detector_score_thr))
 
     def stream(self, source: Output | int | Source) -> Iterator[tuple[Frame, Faces]]:
@@ -187,9 +188,11 @@ class VideoFaceDetector:
 
         Raises:
             VideoError: The source or an output can't be opened.
+            FaceDetError: An output would overwrite a file that is read, or two outputs would share one.
         """
         outputs = [output_path] if isinstance(output_path, (str, os.PathLike)) else list(output_path or [])
         with _opened(source) as opened:
+            check_outputs(outputs, opened.info, self._models)
             sinks: list[Sink] = []
             try:
                 sinks += [open_sink(path, opened.info) for path in outputs]

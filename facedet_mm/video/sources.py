@@ -22,9 +22,7 @@ _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _USER = re.compile(r"(?<=://)(?:[^/]*:.*@|[^/]*@)", re.DOTALL)
 """User and password in an address; the password may have a slash or an at sign."""
 _KEY = re.compile(
-    r"(?<=[?&;/])((?:user(?:name)?|login|pass(?:word|wd)?|pwd|(?:access_?)?token|(?:api_?)?key|secret|auth|sig"
-    r"(?:nature)?)=)[^&;/#]*",
-    re.IGNORECASE,
+    r"(?<=[?&;/])([\w.-]*(?:user|login|pass|pwd|token|key|secret|auth|sig|cred)[\w.-]*=)[^&;]*", re.IGNORECASE
 )
 """User, password or key among the parameters of an address."""
 

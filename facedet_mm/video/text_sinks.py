@@ -31,12 +31,13 @@ class TextSink(FileSink):
 
     def _append(self, lines: Sequence[str]) -> None:
         data = "".join(lines).encode("utf-8", "backslashreplace")
-        complete = self._file.tell()
+        complete = self._file.tell() if self._file.seekable() else None
         try:
             while data:
                 data = data[self._file.write(data) :]
         except OSError as error:
-            self._file.truncate(complete)
+            if complete is not None:
+                self._file.truncate(complete)
             raise VideoError(f"cannot write {self.path}: {error.strerror or error}") from error
 
     def _finish(self) -> None:

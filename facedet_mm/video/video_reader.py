@@ -158,6 +158,7 @@ class VideoReader(StampedReader):
             image.shape[0],
             fps,
             stream.frames or estimate,
+            files=(self._path,) if self._path else (),
             live=live,
             audio=place if container.streams.audio and not live else None,
             recordings=self._clock.recordings,

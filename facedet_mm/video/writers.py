@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from facedet_mm.errors import VideoError
 from facedet_mm.io.images import IMAGE_SUFFIXES
+from facedet_mm.system.targets import STDOUT, Targets
 from facedet_mm.video.encoder import VideoSink
 from facedet_mm.video.frame import SourceInfo
 from facedet_mm.video.images_sink import ImagesSink
@@ -28,7 +28,7 @@ def open_sink(path: str | os.PathLike[str], info: SourceInfo) -> Sink:
         info: Facts about the video that will be written.
 
     Raises:
-        VideoError: The suffix is unknown, or the output would overwrite the input.
+        VideoError: The suffix is unknown.
         FaceDetError: The output cannot be written.
 
     Example:
@@ -36,11 +36,8 @@ def open_sink(path: str | os.PathLike[str], info: SourceInfo) -> Sink:
         Traceback (most recent call last):
         facedet_mm.errors.VideoError: faces.docx: cannot write .docx files; choose a video ...
     """
-    target = Path(path)
-    if target.exists() and any(target.samefile(place) for place in _places_read(info.name, target.is_dir())):
-        raise VideoError(f"{target} is the input; choose another output")
-    suffix = target.suffix.lower()
-    if target.is_dir() or not suffix or os.fspath(path).endswith(("/", os.sep)):
+    target, suffix = Path(path), Path(path).suffix.lower()
+    if _is_folder(path):
         return ImagesSink(target)
     if suffix in _VIDEO_SUFFIXES:
         return VideoSink(target, info)
@@ -52,8 +49,30 @@ def open_sink(path: str | os.PathLike[str], info: SourceInfo) -> Sink:
     )
 
 
-def _places_read(name: str, folders: bool) -> list[Path]:
-    """Returns the files that the source called ``name`` reads; with ``folders``, the folders of its images instead."""
-    files = [Path(file) for file in ([name] if os.path.exists(name) else glob.glob(name))]
-    images = IMAGE_SUFFIXES - {".gif"}  # a GIF is read as a video, beside which frames may be written
-    return [file.parent if folders and file.suffix.lower() in images else file for file in files]
+def check_outputs(
+    paths: Iterable[str | os.PathLike[str]], info: SourceInfo, models: Iterable[str | os.PathLike[str] | None] = ()
+) -> None:
+    """Checks the outputs of a video against all that is read and against each other.
+
+    Args:
+        paths: Outputs, see :func:`open_sink`.
+        info: Facts about the video.
+        models: Files of the model.
+
+    Raises:
+        FaceDetError: An output would overwrite a file that is read, or two outputs would share one.
+    """
+    targets = Targets([*info.files, *models])
+    images = {file.parent.resolve() for file in info.files if file.suffix.lower() in IMAGE_SUFFIXES - {".gif"}}
+    for path in paths:
+        target = Path(path)
+        if str(target) == STDOUT or not _is_folder(path):
+            targets.add("the output", target)
+        elif target.resolve() in images:
+            raise VideoError(f"the output {target} is the folder of the images that are read; choose another folder")
+        else:
+            targets.add_folder("the output", target, ".jpg")
+
+
+def _is_folder(path: str | os.PathLike[str]) -> bool:
+    return Path(path).is_dir() or not Path(path).suffix or os.fspath(path).endswith(("/", os.sep))

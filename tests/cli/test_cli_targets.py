@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from command_lines import facedet, write_images
 
 from facedet_mm.cli import main
-from facedet_mm.cli.targets import Targets
 from facedet_mm.errors import FaceDetError
+from facedet_mm.system.targets import Targets
 from facedet_mm.zoo import asset_path
 
 
@@ -92,6 +94,73 @@ def test_other_commands_refuse_too(
     assert any(text in err for text in ("would overwrite", "would share a file", "is a folder", "not supported"))
     assert err.count("\n") == 1
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("v.mp4 --out v.mp4", "would overwrite v.mp4, which is an input"),
+        ("v.mp4 --out a.jsonl ./a.jsonl", "two files of the output would share a file, a.jsonl"),
+        ("v.mp4 --out d/x d/x/", "two files of the output would share a file, d/x"),
+        ("v.mp4 --out a.jsonl a.csv", "two files of the output would share a file"),
+        ("v.mp4 --out m.csv --model m.onnx", "would overwrite m.csv, which is an input"),
+        ("v.mp4 --out m.csv --weights m.onnx", "would overwrite m.csv, which is an input"),
+        ("v.mp4 --out links a.jsonl", "two files of the output would share a file"),
+        ("v.mp4 --out -", "- is not supported"),
+        ("frames --out links", "would overwrite links/000001.jpg, which is an input"),
+        ("frames/*.jpg --out links", "would overwrite links/000001.jpg, which is an input"),
+        ("frames --out frames", "is the folder of the images that are read"),
+    ],
+)
+def test_video_refuses_to_lose_a_file(
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path, "frames/000001.jpg", "frames/000002.jpg")
+    shutil.copy(asset_path("four_people.mp4"), tmp_path / "v.mp4")
+    shutil.copy(asset_path("yunet_n_dynamic.onnx"), tmp_path / "m.onnx")
+    links = {
+        "a.csv": "a.jsonl", "m.csv": "m.onnx", "links/000001.jpg": "../frames/000001.jpg",
+        "links/000003.jpg": "../a.jsonl",
+    }  # fmt: skip
+    (tmp_path / "links").mkdir()
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "a.jsonl").write_text("old")
+    monkeypatch.chdir(tmp_path)
+    before = contents(tmp_path)
+    assert main(["video", *words.split()]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert contents(tmp_path) == before
+
+
+def test_video_refuses_standard_streams_and_takes_pipes(tmp_path: Path) -> None:
+    (image,) = write_images(tmp_path, "a.png")
+    log, raw, fifo = tmp_path / "log.txt", tmp_path / "raw.txt", tmp_path / "fifo.jsonl"
+    with log.open("w") as stdout:
+        done = facedet("video", image, "--out", log, stdout=stdout, stderr=-1)
+    assert "where the printed lines go" in done.stderr
+    raw.write_bytes(bytes(9))
+    with raw.open() as stdin:
+        done = facedet("video", "-", "--raw-size", "1x1", "--out", raw, stdin=stdin)
+    assert "which is standard input" in done.stderr
+    assert raw.read_bytes() == bytes(9)
+    os.mkfifo(fifo)
+    with ThreadPoolExecutor() as pool:
+        text = pool.submit(fifo.read_text)
+        assert facedet("video", image, "--out", fifo).returncode == 0
+        assert json.loads(text.result()) == {"frame": 1, "time": 0.0, "faces": []}
+
+
+def test_a_video_prints_its_table_alone(tmp_path: Path) -> None:
+    (image,) = write_images(tmp_path, "a.png")
+    (tmp_path / "out.csv").symlink_to("/dev/stdout")
+    done = facedet("video", image, "--out", tmp_path / "out.csv")
+    assert done.stdout.startswith("frame,time,x1")
+    assert done.stdout.count("\n") == 1
+    assert "1 frames" in done.stderr
 
 
 def test_a_file_where_the_printed_lines_go_or_the_list_comes_from_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from facedet_mm.errors import ImageError
+from facedet_mm.io import decoding
 from facedet_mm.io.images import read_image, read_pages
 from facedet_mm.zoo import asset_path
 
@@ -400,3 +401,19 @@ def test_png_data_that_stop_early_are_found(tmp_path: Path, photo: Image.Image) 
     for packed in (zlib.compress(rows)[: len(rows) // 3], zlib.compress(rows[: len(rows) // 2])):
         with pytest.raises(ImageError, match="PNG"):
             read(tmp_path, png(packed))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_long_stack_is_opened_once_and_every_page_is_its_own(dtype: type, tmp_path: Path, monkeypatch) -> None:
+    """Opened anew for every page, a stack of 3,000 took minutes: each opening walks along all pages before."""
+    step = 1 if dtype is np.uint8 else 256
+    pages = [Image.fromarray(np.full((8, 8), number * step, dtype)) for number in range(60)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    opened = []
+    for name in ("BytesIO", "bytearray"):
+        kind = getattr(decoding, name, bytearray)
+        monkeypatch.setattr(
+            decoding, name, lambda data, kind=kind: opened.append(len(data)) or kind(data), raising=False
+        )
+    assert [int(page.mean()) for page in read_pages(tmp_path / "a.tif")] == list(range(60))
+    assert len(opened) == 1

@@ -122,7 +122,7 @@ def test_mistakes_are_named_in_a_line_without_a_traceback(video, tmp_path):
     for arguments, status, message in (
         (["--det", tmp_path / "gone", "--out", tmp_path / "out"], 1, "gone: no such file or folder"),
         (["--det", tmp_path / "none", "--out", tmp_path / "out"], 1, "none: no .txt files"),
-        (["--det", video, "--out", video.parent], 1, "would overwrite the detections"),
+        (["--det", video, "--out", video.parent], 1, "which is an input; choose another place"),
         (["--det", video, "--out", tmp_path / "file"], 1, "cannot write"),
         (["--det", video, "--out", tmp_path / "out", "--fps", "0"], 1, "frame_rate must be a positive number"),
         (["--det", video, "--out", tmp_path / "out", "--preset", "best"], 2, "invalid choice: 'best'"),

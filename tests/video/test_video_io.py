@@ -31,7 +31,7 @@ from facedet_mm.video.reader import Reader
 from facedet_mm.video.sources import open_source
 from facedet_mm.video.video_reader import VideoReader
 from facedet_mm.video.window_sink import WindowSink
-from facedet_mm.video.writers import open_sink
+from facedet_mm.video.writers import check_outputs, open_sink
 
 NOBODY = Faces.empty()
 
@@ -441,13 +441,14 @@ def test_sound_that_began_before_the_images_stays_in_time(tmp_path: Path) -> Non
 def test_the_images_that_are_read_are_not_written_over(tmp_path: Path, words: list[str]) -> None:
     for number in (1, 2):
         cv2.imwrite(str(tmp_path / f"{number:06d}.png"), gray(number))
-    with pytest.raises(VideoError, match="is the input; choose another"):
-        open_sink(tmp_path, info(name=words[0].format(tmp_path)))
+    with open_source(words[0].format(tmp_path)) as source, pytest.raises(VideoError, match="choose another folder"):
+        check_outputs([tmp_path], source.info)
 
 
 def test_frames_of_a_gif_may_be_written_beside_it(tmp_path: Path, data: Path) -> None:
     (tmp_path / "clip.gif").write_bytes((data / "video" / "classroom.gif").read_bytes())
-    open_sink(tmp_path, info(name=str(tmp_path / "clip.gif"))).close()
+    with open_source(tmp_path / "clip.gif") as source:
+        check_outputs([tmp_path], source.info)
 
 
 def test_a_window_without_a_display_is_an_error_and_no_abort(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -505,6 +506,9 @@ def test_a_password_in_an_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) 
         ("http://token@host/a.mp4", "http://host/a.mp4"),
         ("rtsp://camera/user=admin&password=secret&channel=1", "rtsp://camera/user=***&password=***&channel=1"),
         ("http://h/v?pwd=secret&token=secret", "http://h/v?pwd=***&token=***"),
+        ("http://h/v?api-key=secret&X-Amz-Signature=secret&n=1", "http://h/v?api-key=***&X-Amz-Signature=***&n=1"),
+        ("srt://h:1?passphrase=sec/ret#x&mode=caller", "srt://h:1?passphrase=***&mode=caller"),
+        ("rtsp://camera/user=admin_password=secret_channel=1", "rtsp://camera/user=***"),
         ("https://host/@somebody/a.mp4?t=3", "https://host/@somebody/a.mp4?t=3"),
         ("http://host:8080/a.mp4", "http://host:8080/a.mp4"),
     ],

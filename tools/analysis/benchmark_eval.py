@@ -17,13 +17,14 @@ from collections.abc import Callable
 import numpy as np
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.datasets import GroundTruth, Predictions, read_ground_truth, read_predictions
 from facedet_mm.evaluation import evaluate
 
 
 def main() -> int:
     """Runs the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", metavar="PRED_DIR", help="a submission folder")
     parser.add_argument("ground_truth", metavar="GT_DIR", help="the folder with the four official MAT files")
     parser.add_argument(

@@ -28,6 +28,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.plugin.datasets.wider_face import WiderFaceDataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +72,7 @@ def main() -> int:
 
 def parse_args() -> argparse.Namespace:
     """Returns the parsed command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="folder with the images")
     parser.add_argument("--ann", type=Path, required=True, help="annotation file of these images")
     parser.add_argument(

@@ -21,6 +21,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.datasets.annotations import read_annotations
 from facedet_mm.plugin.apis.build import build_model
 
@@ -44,7 +45,7 @@ def crowded_batches(path: Path, batch: int, count: int, side: int) -> list[list[
 
 def main() -> int:
     """Prints times in milliseconds and the share of the head."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="config file")
     parser.add_argument("--ann", type=Path, required=True, help="annotation file")
     parser.add_argument("--batch", type=int, default=8, help="batch size (default: 8)")

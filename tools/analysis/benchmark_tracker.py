@@ -29,7 +29,9 @@ Frame = tuple[np.ndarray, np.ndarray]
 
 def main() -> int:
     """Runs the benchmark and returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("det", type=Path, metavar="DIR", help="folder of MOTChallenge detection files")
     parser.add_argument("--peers-python", metavar="PATH", help="Python interpreter with supervision and trackers")
     parser.add_argument(

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from facedet_mm.cli import guard
-from facedet_mm.cli.video import keyframes
+from facedet_mm.cli.arguments import argument_type
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.imaging.drawing import draw_faces
-from facedet_mm.video.face_stream import FaceStream
+from facedet_mm.video.face_stream import KEYFRAMES, FaceStream
 from facedet_mm.video.pipeline import VideoFaceDetector
 from facedet_mm.video.sources import open_source
 from facedet_mm.video.writers import open_sink
@@ -29,13 +30,17 @@ from facedet_mm.video.writers import open_sink
 
 def main() -> int:
     """Runs the tool and returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path)
     parser.add_argument("--model", help="model name or .onnx file (default: yunet_n)")
     parser.add_argument("--device", help="device, as for facedet detect")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network (default: %(default)s)")
     parser.add_argument(
-        "--keyframes", type=keyframes, default=1, metavar="N", help="as for facedet video (default: %(default)s)"
+        "--keyframes",
+        type=argument_type(KEYFRAMES),
+        default=1,
+        metavar="N",
+        help="as for facedet video (default: %(default)s)",
     )
     parser.add_argument(
         "--repeats", type=int, default=3, help="runs of each stage; the best counts (default: %(default)s)"

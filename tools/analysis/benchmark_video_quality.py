@@ -22,16 +22,16 @@ from collections import defaultdict
 import numpy as np
 
 from facedet_mm.cli import guard
-from facedet_mm.cli.arguments import positive
+from facedet_mm.cli.arguments import argument_type, positive
 from facedet_mm.cli.inputs import find_inputs
-from facedet_mm.cli.video import keyframes
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.detectors import build_detector
 from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.low_light import LowLight
 from facedet_mm.io.images import read_image
 from facedet_mm.structures import Faces
 from facedet_mm.tracking.association import iou_matrix
-from facedet_mm.video.face_stream import FaceStream
+from facedet_mm.video.face_stream import KEYFRAMES, FaceStream
 from facedet_mm.video.frame import Frame
 from facedet_mm.video.pipeline import VideoFaceDetector
 from facedet_mm.video.sources import open_source
@@ -46,7 +46,7 @@ DARKNESS = {"gamma 3, noise 3": (3.0, 1.0, 3.0), "gamma 4, noise 4": (4.0, 1.0, 
 
 def main() -> int:
     """Runs the tool and returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, measure, kind in (
         ("keyframes", measure_keyframes, "videos"),
@@ -63,7 +63,7 @@ def main() -> int:
         if name == "keyframes":
             command.add_argument(
                 "--every",
-                type=keyframes,
+                type=argument_type(KEYFRAMES),
                 nargs="+",
                 default=[5, "adaptive"],
                 help="keyframe intervals to compare (default: 5 adaptive)",

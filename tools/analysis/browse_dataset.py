@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.errors import FaceDetError
 from facedet_mm.io.images import write_image
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool and returns the exit status."""
     from mmengine.config import DictAction
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="config file")
     parser.add_argument("--output-dir", type=Path, help="folder to write the images to")
     parser.add_argument("--not-show", action="store_true", help="do not open a window")

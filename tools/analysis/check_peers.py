@@ -41,7 +41,9 @@ def uniface(path, image):
 
 def main() -> int:
     """Prints the largest differences; returns 1 if a package finds other faces with the two files, else 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", help="the exported file")
     parser.add_argument("reference", help="a file of the same model that the packages are known to read")
     parser.add_argument("image", help="an image with faces")

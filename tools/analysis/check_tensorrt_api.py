@@ -100,7 +100,10 @@ int initLibNvInferPlugins(void* l, const char* n) { return 1; }
 
 def main() -> int:
     """Prints what is missing or different, and returns 1 if anything is."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
     try:
         trt, cudart = load_tensorrt(), importlib.import_module("cuda.bindings.runtime")
     except ImportError as error:

@@ -33,6 +33,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.errors import FaceDetError
 
 KINDS = ("image", "onnx", "checkpoint", "annotation", "video")
@@ -92,7 +93,7 @@ def main() -> int:
 
 def parse_args() -> argparse.Namespace:
     """Returns the parsed command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of files (default: all)")
     parser.add_argument("--count", type=int, default=2000, help="number of files of all kinds (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")

@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 
 
 def main() -> int:
     """Prints one line per config."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+", type=Path, help="config files")
     parser.add_argument(
         "--shape", nargs=2, type=int, default=(640, 480), metavar=("W", "H"),

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.datasets.ground_truth import SETTINGS
 from facedet_mm.report.logs import RunLog
 from facedet_mm.report.plots import check_plot, new_figure, save_figure
@@ -19,7 +20,7 @@ from facedet_mm.report.runs import find_runs
 
 def main() -> int:
     """Runs the tool; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="work directory or log (scalars.json)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf file")
     args = parser.parse_args()

@@ -19,6 +19,7 @@ from typing import Any
 
 from facedet_mm.cli import guard
 from facedet_mm.cli.arguments import positive
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.report.plots import check_plot
 from facedet_mm.system.dependencies import missing_dependency
 from facedet_mm.system.files import atomic_path, write_text
@@ -36,7 +37,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 def main() -> int:
     """Prints the tables and returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "configs", nargs="*", type=Path, help="configs to compare",
         default=[CONFIGS / "ablation" / "crop_scales_1.0.py", CONFIGS / "scrfd_2.5g.py"],

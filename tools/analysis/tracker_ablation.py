@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.errors import AnnotationError
 from facedet_mm.structures import Faces
 from facedet_mm.tracking import PRESETS, ByteTracker
@@ -35,7 +36,7 @@ STUDIES = {
 
 def main() -> int:
     """Runs the tool and returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("det", type=Path, metavar="DET_DIR", help="folder of detection files, one per video")
     parser.add_argument("gt", type=Path, metavar="GT_DIR", help="folder of ground-truth files with the same names")
     parser.add_argument("--every", type=int, nargs="+", default=[1], metavar="N", help="use every N-th frame")

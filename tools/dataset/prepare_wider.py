@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.datasets.prepare import prepare
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0 when everything that training and evaluation need is there, else 1."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "root",
         type=Path,

@@ -24,6 +24,7 @@ from typing import Any
 
 from facedet_mm.cli import guard
 from facedet_mm.cli.arguments import positive
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.errors import FaceDetError
 from facedet_mm.system.dependencies import missing_dependency
 from facedet_mm.system.files import write_text
@@ -55,7 +56,7 @@ def main() -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     draw = actions.add_parser("sample", help="draw architectures of the budget")
     draw.add_argument("--gflops", type=float, metavar="G", help="budget at 640x480, within 2 %% (required once)")

@@ -2,7 +2,7 @@
 
 from mmengine.registry import WEIGHT_INITIALIZERS
 
-from facedet_mm.plugin.engine import loading
+from facedet_mm.plugin.engine import file_handlers, loading
 from facedet_mm.plugin.engine.amp import CpuAmpOptimWrapper
 from facedet_mm.plugin.engine.checks import CheckpointFitHook, LandmarkArrivalHook, ValidationImagesHook
 from facedet_mm.plugin.engine.fit import CheckedPretrainedInit
@@ -11,6 +11,7 @@ from facedet_mm.plugin.engine.seeding import SampleSeedHook
 from facedet_mm.plugin.engine.storage import AtomicLocalBackend
 
 loading.install()
+file_handlers.install()
 WEIGHT_INITIALIZERS.register_module(name="Pretrained", force=True, module=CheckedPretrainedInit)
 
 __all__ = [

@@ -41,7 +41,7 @@ def _log_getattr(value: Any, name: str) -> Any:
 
 _multiarray = importlib.import_module("numpy.core.multiarray" if np.__version__ < "2" else "numpy._core.multiarray")
 # mmengine's Runner stores the log history, with NumPy values in it, in addition to tensors
-_RUNNER_TYPES: list[Any] = [
+RUNNER_TYPES: list[Any] = [
     HistoryBuffer,
     (_log_getattr, "builtins.getattr"),
     slice,
@@ -69,7 +69,7 @@ def read_file(file: Any, map_location: Any = "cpu") -> Any:
     if is_path:
         _check_head(Path(file))
     try:
-        with torch.serialization.safe_globals(_RUNNER_TYPES):
+        with torch.serialization.safe_globals(RUNNER_TYPES):
             return torch.load(file, map_location=map_location, weights_only=True)
     except UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
@@ -162,7 +162,9 @@ def read_for_runner(file: Any, map_location: Any = None, weights_only: bool | No
     wrapped = isinstance(checkpoint.get("state_dict"), dict)
     state = checkpoint["state_dict"] if wrapped else checkpoint
     tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    check_tensors(tensors, name)
+    average = checkpoint.get("ema_state_dict")
+    for weights in (tensors, average if isinstance(average, dict) else {}):
+        check_tensors(weights, name)
     if has_official_layout(tensors):
         print_log(f"{name} has the layout of the SCRFD authors' code; its tensors are renamed", logger="current")
         state = rename_state(state)

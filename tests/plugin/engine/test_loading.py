@@ -89,6 +89,11 @@ def init_cfg_of_the_backbone(root, trap):
     start(tiny_config(root, trap.parent / "run", **changes))
 
 
+def moving_average(root, trap):
+    changes = {"custom_hooks": [dict(type="EMAHook")], "load_from": str(trap), "resume": True}
+    start(tiny_config(root, trap.parent / "run", **changes))
+
+
 def inferencer(root, trap):
     init_detector(str(root / "configs" / "scrfd_0.5g.py"), str(trap), device="cpu")
 
@@ -122,7 +127,7 @@ def address(_, trap):
 
 ROADS = [
     load_from, resume, last_checkpoint, our_tool_with_resume_in_the_config, init_cfg_of_the_model,
-    init_cfg_of_the_backbone, inferencer, plain_load, teacher, address,
+    init_cfg_of_the_backbone, moving_average, inferencer, plain_load, teacher, address,
 ]  # fmt: skip
 
 
@@ -190,6 +195,14 @@ def test_unsound_weights_are_refused_by_both_loaders(kind, tmp_path):
     for load in (checkpoints.load_checkpoint, CheckpointLoader.load_checkpoint):
         with pytest.raises(ModelError, match=rf"w\.pth: backbone\.b .*{message}"):
             load(str(tmp_path / "w.pth"))
+
+
+def test_an_unsound_moving_average_is_refused(tmp_path):
+    sound, broken = torch.ones(2), torch.tensor([1, float("nan")])
+    torch.save({"state_dict": {"a": sound}, "ema_state_dict": {"steps": torch.tensor(3), "module.a": broken}},
+               tmp_path / "w.pth")  # fmt: skip
+    with pytest.raises(ModelError, match=r"w\.pth: module\.a has values that are NaN"):
+        CheckpointLoader.load_checkpoint(str(tmp_path / "w.pth"))
 
 
 @pytest.mark.parametrize("key", [5, None, ("a", "b"), b"a"])

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from facedet_mm.errors import FaceDetError
-from facedet_mm.system.files import write_text
 from facedet_mm.system.streams import is_regular, same_open_file, stream_number
 
 STDOUT = "-"
@@ -60,6 +57,15 @@ class Targets:
         elif is_regular(path):
             self._check_not_read(option, path)
             self._claim(option, real_path(path), path)
+
+    def add_folder(self, option: str, folder: Path, suffix: str) -> None:
+        """Adds a folder to which files of any name with the lower-case ``suffix`` will be written; see :meth:`add`."""
+        self._claim(option, real_path(folder), folder)
+        if folder.is_dir():
+            for path in folder.iterdir():
+                if path.suffix.lower() == suffix and path.is_file():
+                    self._check_not_read(option, path)
+                    self._claim(option, real_path(path), path)
 
     def add_series(self, option: str, path: Path) -> None:
         """Adds the files ``STEM_1.SUFFIX``, ``STEM_2.SUFFIX`` and so on, of an unknown number; see :meth:`add`.
@@ -114,20 +120,6 @@ class Targets:
 def goes_to_stdout(path: Path | None) -> bool:
     """Returns whether a result file is standard output: ``-``, or a name such as ``/dev/stdout``."""
     return path is not None and (str(path) == STDOUT or stream_number(path) == 1)
-
-
-def summary_stream(*results: Path | None) -> Any:
-    """Returns the stream for what a command prints for people: standard error if a result goes to standard output."""
-    return sys.stderr if any(map(goes_to_stdout, results)) else sys.stdout
-
-
-def write_result(path: Path, text: str) -> None:
-    """Writes a result file, atomically, or prints it if its name is ``-``."""
-    if goes_to_stdout(path):
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    else:
-        write_text(path, text)
 
 
 def real_path(path: str | os.PathLike[str]) -> str:
