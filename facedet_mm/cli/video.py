@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from facedet_mm.cli.arguments import add_settings, non_negative, positive, settings_from
+from facedet_mm.cli.filtering import left_out_line
+from facedet_mm.cli.targets import Targets
 from facedet_mm.detectors import DetectorOptions
 from facedet_mm.system.text import one_line
+from facedet_mm.video.best_shots import CSV_NAME, SHOT_NAMES
 from facedet_mm.video.pipeline import VideoFaceDetector, VideoOptions
 from facedet_mm.video.sources import open_source
 
@@ -21,12 +26,14 @@ examples:
   facedet video rtsp://camera/stream --out street.mkv --anonymize blur
   facedet video clip.mp4 --out hidden.mp4 --anonymize fill --fill-gaps 15
   facedet video frames/ --out annotated/
+  facedet video clip.mp4 --best-shots people --min-size 60 --max-yaw 45
   ffmpeg -i clip.mp4 -f rawvideo -pix_fmt bgr24 - | facedet video - --raw-size 1280x720 --raw-fps 25 --out a.mp4
 
 INPUT is a file, a folder or pattern of images, a camera number, an address, or - for raw BGR frames. The name of an
 output determines its format: a video (.mp4 .mkv .mov .avi .webm), a folder of images, .jsonl or .csv with all faces,
-.txt with tracks in MOTChallenge format. If the input breaks off, the disk fills up or you press Ctrl-C, everything
-processed so far is kept in complete files, and the exit status is not 0."""
+.txt with tracks in MOTChallenge format. --best-shots writes the frontal, sharp, large face of each track: track_ID.jpg,
+aligned_ID.jpg (112 x 112 pixels) and best_shots.csv. If the input breaks off, the disk fills up or you press Ctrl-C,
+everything processed so far is kept in complete files, and the exit status is not 0."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("input", metavar="INPUT", help="file, folder, pattern, camera number, address or -")
     parser.add_argument("--out", nargs="+", type=Path, default=[], metavar="PATH", help="files to write, see below")
+    parser.add_argument("--best-shots", type=Path, metavar="DIR", help="write the best image of each track into DIR")
     parser.add_argument("--show", action="store_true", help="show the frames in a window; q or Esc ends")
     video = parser.add_argument_group("video")
     video.add_argument("--no-tracking", action="store_true", help="no track IDs")
@@ -50,14 +58,31 @@ def run(args: argparse.Namespace) -> int:
     options = settings_from(args, VideoOptions, **without_tracker)
     video = VideoFaceDetector.from_options(settings_from(args, DetectorOptions), options)
     source = open_source(args.input, size=args.raw_size, fps=args.raw_fps)
-    summary = video.process_video(source, args.out, args.show)
+    if args.best_shots:
+        _check_best_shots(args.best_shots, args.out, args.input)
+    summary = video.process_video(source, args.out, args.show, best_shots=args.best_shots)
     print(_report(source.info.name, summary))
+    if summary["left_out"]:
+        print(f"facedet video: {left_out_line(summary['left_out'], bool(args.anonymize))}", file=sys.stderr)
     for note in summary["notes"]:
         print(f"facedet video: {one_line(note)}", file=sys.stderr)
     if summary["stopped"] is None:
         return 0
     print(f"facedet video: stopped early: {one_line(summary['stopped'])}", file=sys.stderr)
     return 130 if summary["stopped"] == "interrupted" else 1
+
+
+def _check_best_shots(folder: Path, outputs: Sequence[Path], source: str) -> None:
+    """Checks that no image of a track is a frame that is read or another output."""
+    read = [*Path(source).iterdir()] if Path(source).is_dir() else [Path(name) for name in glob.glob(source)]
+    targets = Targets([source, *read])
+    for path in outputs:
+        if path.suffix and not path.is_dir():
+            targets.add("--out", path)
+    targets.add("--best-shots", folder / CSV_NAME)
+    for name in SHOT_NAMES:
+        targets.add_series("--best-shots", folder / name)
+    targets.check_series()
 
 
 def _report(name: str, summary: dict[str, Any]) -> str:

@@ -41,8 +41,8 @@ class FaceAttributes:
             :func:`~facedet_mm.imaging.pose.head_poses`, also for what is NaN.
         pitch: (N,) float32 degrees, positive when the upright face looks up; ``None`` without landmarks.
         yaw: (N,) float32 degrees, positive when it looks to the right edge of the image; ``None`` without landmarks.
-        sharpness: (N,) float32, from 0 to 1. A sharp face has 0.85 to 1 at any size, and one half if its edges are
-            blurred with a sigma of 1/64 of its side. 0 for a face without contrast.
+        sharpness: (N,) float32, from 0 to 1: see :func:`face_attributes`. A face as sharp as its pixels allow has 0.85
+            to 1 at any size; one blurred with a sigma of 2 % of its side has 0.5. 0 for a face without contrast.
         brightness: (N,) float32, mean gray level from 0 (black) to 1 (white).
         size: (N,) float32, square root of the area of the box, in pixels.
         cut: (N,) bool, whether the border of the image cuts the face.
@@ -85,7 +85,7 @@ class FaceAttributes:
         for name in ATTRIBUTE_NAMES:
             column = getattr(self, name)
             if column is not None and name in _DIGITS:
-                rounded = column.astype(np.float64).round(_DIGITS[name]).tolist()
+                rounded = (column.astype(np.float64).round(_DIGITS[name]) + 0.0).tolist()  # not -0
                 lists[name] = [value if math.isfinite(value) else None for value in rounded]
             elif column is not None:
                 lists[name] = column.tolist()

@@ -37,8 +37,7 @@ def open_sink(path: str | os.PathLike[str], info: SourceInfo) -> Sink:
         facedet_mm.errors.VideoError: faces.docx: cannot write .docx files; choose a video ...
     """
     target = Path(path)
-    if target.exists() and any(target.samefile(place) for place in _places_read(info.name, target.is_dir())):
-        raise VideoError(f"{target} is the input; choose another output")
+    check_not_read(target, info)
     suffix = target.suffix.lower()
     if target.is_dir() or not suffix or os.fspath(path).endswith(("/", os.sep)):
         return ImagesSink(target)
@@ -50,6 +49,12 @@ def open_sink(path: str | os.PathLike[str], info: SourceInfo) -> Sink:
         f"{target}: cannot write {suffix} files; choose a video ({', '.join(_VIDEO_SUFFIXES)}), "
         f"{', '.join(_TEXT_SINKS)} or a folder"
     )
+
+
+def check_not_read(target: Path, info: SourceInfo) -> None:
+    """Raises :class:`VideoError` if ``target`` is the file or the folder that a video is read from."""
+    if target.exists() and any(target.samefile(place) for place in _places_read(info.name, target.is_dir())):
+        raise VideoError(f"{target} is the input; choose another output")
 
 
 def _places_read(name: str, folders: bool) -> list[Path]:
