@@ -1,4 +1,4 @@
-"""Image operations on arrays: alignment, anonymization, drawing, corruptions. Any room above io may import it."""
+"""Image operations on arrays: alignment, attributes, anonymization, corruptions. Any room above io may import it."""
 
 from facedet_mm.imaging.alignment import align_faces, crop_faces
 from facedet_mm.imaging.attributes import FaceAttributes, face_attributes

@@ -79,6 +79,10 @@ class FaceAttributes:
         columns = {name: getattr(self, name) for name in ATTRIBUTE_NAMES}
         return replace(self, **{name: column[index] for name, column in columns.items() if column is not None})
 
+    def __reduce__(self) -> tuple[type[FaceAttributes], tuple[Any, ...]]:
+        """Pickles the columns, so that they are read-only again after unpickling and copying."""
+        return FaceAttributes, tuple(getattr(self, name) for name in ATTRIBUTE_NAMES)
+
     def to_dict(self) -> dict[str, list[Any]]:
         """Returns plain lists, rounded; ``None`` stands for NaN, and columns that are ``None`` are left out."""
         lists = {}

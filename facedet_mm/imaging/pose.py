@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facedet_mm.imaging.alignment import arcface_template, similarity_transforms
+from facedet_mm.imaging.alignment import similarity_transforms
 
 __all__ = ["FACE_MODEL", "head_poses", "roll_angles"]
 
@@ -32,7 +32,8 @@ def roll_angles(landmarks: ArrayLike) -> NDArray[np.float32]:
 
     Returns:
         (N,) float32, −180 to 180, clockwise as seen in the image: 0 is upright, 90 has the eyes on the right. NaN if
-        the landmarks coincide or are not finite.
+        the landmarks coincide or are not finite. Alignment differs by up to half a degree, since ArcFace's template is
+        not symmetric.
 
     Example:
         >>> points = np.array([[40, 40], [60, 40], [50, 50], [42, 62], [58, 62]])
@@ -40,7 +41,7 @@ def roll_angles(landmarks: ArrayLike) -> NDArray[np.float32]:
         >>> np.abs(roll_angles([points, clockwise]).round()).tolist()
         [0.0, 90.0]
     """
-    back = similarity_transforms(landmarks, arcface_template())
+    back = similarity_transforms(landmarks, np.array(FACE_MODEL)[:, :2])
     degrees = np.degrees(np.arctan2(-back[:, 1, 0], back[:, 0, 0]))
     return np.where(back[:, :, :2].any(axis=(1, 2)), degrees, np.nan).astype(np.float32)
 
