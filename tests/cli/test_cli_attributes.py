@@ -64,6 +64,14 @@ def test_attributes_are_printed_and_in_json_and_csv(photo: Path, capsys: pytest.
     assert out[1].startswith("  0.90  (10, 10) to (110, 110)  roll 0  pitch ")
     assert out[1].endswith("  size 100")
     assert out[2].endswith("  size 30  cut by the border")
+    assert (
+        main(["detect", str(photo), "--attributes", "--min-size", "80", "--max-yaw", "20", "--json", str(files[2])])
+        == 0
+    )
+    (face,) = json.loads(files[2].read_text())["faces"]
+    assert face["attributes"] == {name: expected[name][0] for name in ATTRIBUTE_NAMES}
+    assert main(["detect", str(photo), "--attributes", "--min-size", "75", "--json", str(files[2])]) == 0
+    assert [face["attributes"]["size"] for face in json.loads(files[2].read_text())["faces"]] == [100.0, 79.4]
     assert main(["detect", str(photo), "--csv", str(files[1])]) == 0
     assert "yaw" not in files[1].read_text()
 

@@ -91,6 +91,7 @@ def test_sharpness_and_brightness_are_those_of_the_middle_of_the_box() -> None:
     [
         ([10, 10, 60, 60], False), ([0, 10, 60, 60], True), ([10, 0.5, 60, 60], True), ([10, 10, 99.5, 60], True),
         ([10, 10, 60, 80], True), ([3, 3, 97, 77], False), ([-20, 10, 40, 60], True), ([10, 10, 60, 79.2], True),
+        ([1.5, 2, 95, 75], True),
     ],
 )  # fmt: skip
 def test_a_face_at_the_border_is_cut(box: list[float], cut: bool) -> None:
