@@ -82,6 +82,16 @@ class BestShots:
 
     Raises:
         VideoError: The folder can't be created.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> shots = BestShots(folder.name, FaceFilter(), fps=25)
+        >>> shots.add(Frame(np.zeros((90, 90, 3), np.uint8), 1, 0.0), Faces([[9, 9, 60, 60]], [0.9], track_ids=[1]))
+        >>> shots.close()
+        >>> sorted(os.listdir(folder.name))
+        ['best_shots.csv', 'track_1.jpg']
+        >>> folder.cleanup()
     """
 
     def __init__(self, folder: str | os.PathLike[str], face_filter: FaceFilter, fps: float) -> None:
