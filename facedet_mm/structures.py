@@ -16,6 +16,8 @@ from facedet_mm.system.dependencies import missing_dependency
 if TYPE_CHECKING:
     import supervision
 
+    from facedet_mm.imaging import FaceAttributes
+
 __all__ = ["LANDMARK_NAMES", "Faces"]
 
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
@@ -187,7 +189,7 @@ class Faces:
             >>> [crop.shape for crop in Faces([[10, 10, 30, 50]], [0.9]).crop(image, margin=0.25)]
             [(60, 30, 3)]
         """
-        from facedet_mm.imaging.alignment import crop_faces
+        from facedet_mm.imaging import crop_faces
 
         return crop_faces(image, self.boxes, margin)
 
@@ -211,7 +213,7 @@ class Faces:
             >>> Faces([[30, 20, 70, 80]], [0.9], [points]).align(image).shape
             (1, 112, 112, 3)
         """
-        from facedet_mm.imaging.alignment import align_faces
+        from facedet_mm.imaging import align_faces
 
         landmarks = self.landmarks
         if landmarks is None:
@@ -219,6 +221,30 @@ class Faces:
                 raise FaceDetError("aligning needs landmarks; facedet models list shows which models predict them")
             landmarks = np.zeros((0, len(LANDMARK_NAMES), 2), np.float32)
         return align_faces(image, landmarks, size)
+
+    def attributes(self, image: NDArray[np.uint8]) -> FaceAttributes:
+        """Returns pose, sharpness, brightness, size of the faces, and whether the border of the image cuts them.
+
+        Args:
+            image: The image that contains the faces: uint8 BGR (H, W, 3), gray or BGRA.
+
+        Raises:
+            ImageError: ``image`` is not a uint8 image.
+
+        Example:
+            >>> Faces([[0, 5, 30, 45]], [0.9]).attributes(np.full((50, 60, 3), 51, np.uint8)).cut.tolist()
+            [True]
+        """
+        from facedet_mm.imaging import face_attributes
+
+        return face_attributes(image, self.boxes, self.landmarks)
+
+    @property
+    def roll(self) -> NDArray[np.float32] | None:
+        """(N,) float32 degrees clockwise, −180 to 180, that :meth:`align` undoes; ``None`` without landmarks."""
+        from facedet_mm.imaging import roll_angles
+
+        return None if self.landmarks is None else roll_angles(self.landmarks)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain lists: ``{"boxes": …, "scores": …[, "landmarks": …][, "track_ids": …]}``.

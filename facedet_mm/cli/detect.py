@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from facedet_mm.cli.arguments import add_settings, non_negative, positive, settings_from
 from facedet_mm.cli.console import summary_stream
+from facedet_mm.cli.filtering import left_out_line
 from facedet_mm.cli.inputs import Input, find_inputs, hint, with_pages
 from facedet_mm.cli.losses import losses
 from facedet_mm.cli.outputs import ImageOutputs, OutputOptions, is_hopeless
@@ -23,6 +25,8 @@ from facedet_mm.cli.result_files import result_files
 from facedet_mm.detectors import Detector, DetectorOptions, open_detector
 from facedet_mm.errors import FaceDetError, ImageError
 from facedet_mm.imaging.anonymization import Method
+from facedet_mm.imaging.attributes import ATTRIBUTE_NAMES, FaceAttributes
+from facedet_mm.imaging.face_filter import FaceFilter
 from facedet_mm.io.formats import ImageFaces
 from facedet_mm.io.images import opencv_logging, read_image, read_pages
 from facedet_mm.structures import Faces
@@ -37,11 +41,14 @@ examples:
   find . -name '*.jpg' | facedet detect - --csv faces.csv --quiet
   facedet detect street.jpg --anonymize blur --out hidden
   facedet detect crowd.jpg --size auto --tiles 640
+  facedet detect party --crops faces --min-size 80 --max-yaw 30 --min-sharpness 0.6
   facedet detect WIDER_val/images --recursive --wider predictions --score-thr 0.02 --iou-thr 0.45
 
 An image that can't be read is reported on standard error and skipped; the exit status is then 1. The JSON is a list of
 {"image", "width", "height", "faces": [{"box": [x1, y1, x2, y2], "score", "landmarks": [[x, y] * 5]}]} in pixels;
-"landmarks" is missing when the model has none. With a name like FILE.jsonl, each image is one line.
+"landmarks" is missing when the model has none. With a name like FILE.jsonl, each image is one line. --attributes adds
+"attributes" to each face and columns to the CSV: roll (clockwise), pitch (up) and yaw (to the right edge of the image)
+in degrees, sharpness and brightness from 0 to 1, size in pixels, and whether the border cuts the face.
 
 For each image, its number of faces and the five with the highest scores are printed.
 
@@ -59,6 +66,8 @@ class _Item:
     given: Input
     image: NDArray[np.uint8] | None = None
     faces: Faces | None = None
+    attributes: FaceAttributes | None = None
+    left_out: tuple[str, ...] = ()
     error: FaceDetError | None = None
     notes: tuple[str, ...] = ()
 
@@ -105,6 +114,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="margin of --crops and --anonymize around a face, as a share of its size (default: %(default)s)",
     )
+    results.add_argument(
+        "--attributes",
+        action="store_true",
+        help="measure pose, sharpness, brightness and size of each face: printed, and in --json and --csv",
+    )
+    add_settings(parser.add_argument_group("faces to leave out"), FaceFilter)
     parser.add_argument("--quiet", "-q", action="store_true", help="print no lines about single images")
     add_settings(parser.add_argument_group("detector"), DetectorOptions)
     speed = parser.add_argument_group("speed")
@@ -129,19 +144,22 @@ def run(args: argparse.Namespace) -> int:
     options = OutputOptions(**{item.name: getattr(args, item.name) for item in fields(OutputOptions)})
     outputs = ImageOutputs(options, inputs, [args.model, args.weights])
     out = summary_stream(*options.result_files().values())
+    face_filter = settings_from(args, FaceFilter)
     detector = open_detector(settings_from(args, DetectorOptions))
     ahead = args.workers + args.batch
     done = failed = found = 0
     lost: set[str] = set()
+    left_out: Counter[str] = Counter()
     try:
         with (
-            result_files(options.result_files()) as add,
+            result_files(options.result_files(), ATTRIBUTE_NAMES if args.attributes else ()) as add,
             thread_pool(args.workers) as pool,
             _progress(len(inputs)) as bar,
         ):
 
             def write(item: _Item) -> _Item:
                 try:
+                    item = _measured(item, face_filter, args.attributes)
                     if item.image is not None and item.faces is not None:
                         outputs.write(item.number, item.given.path, item.image, item.faces)
                         lost.update(losses(item.given.path) if options.out else ())
@@ -167,9 +185,11 @@ def run(args: argparse.Namespace) -> int:
                 if item.image is not None and item.faces is not None:
                     height, width = item.image.shape[:2]
                     found += len(item.faces)
-                    add(ImageFaces(item.given.label, width, height, item.faces))
+                    left_out.update(item.left_out)
+                    attributes = None if item.attributes is None else item.attributes.to_dict()
+                    add(ImageFaces(item.given.label, width, height, item.faces, attributes))
                     if not args.quiet and not item.error:
-                        bar.write(_summary(item.given.label, item.faces, outputs.target(item.number)), file=out)
+                        bar.write(_summary(item, outputs.target(item.number)), file=out)
                 done += 1
     except BaseException:
         if done and len(inputs) > 1 and options.result_files():
@@ -179,6 +199,8 @@ def run(args: argparse.Namespace) -> int:
             )
         raise
     _conclude(len(inputs), failed, found, lost, out)
+    if left_out:
+        print(f"facedet detect: {left_out_line(left_out, bool(args.anonymize))}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -241,13 +263,41 @@ def _progress(total: int) -> tqdm[Any]:
     return tqdm(total=total, unit="img", disable=total < 2 or not sys.stderr.isatty(), dynamic_ncols=True)
 
 
-def _summary(path: str, faces: Faces, target: Path | None) -> str:
+def _measured(item: _Item, face_filter: FaceFilter, wanted: bool) -> _Item:
+    """Adds the attributes, if they are wanted, and leaves out faces."""
+    if item.image is None or item.faces is None or not (wanted or face_filter.filters):
+        return item
+    attributes = item.faces.attributes(item.image)
+    reasons = face_filter.reasons(attributes)
+    kept = np.array([not reason for reason in reasons], bool)
+    return replace(
+        item,
+        faces=item.faces[kept],
+        attributes=attributes[kept] if wanted else None,
+        left_out=tuple(filter(None, reasons)),
+    )
+
+
+def _summary(item: _Item, target: Path | None) -> str:
+    faces = Faces.empty() if item.faces is None else item.faces
     where = f" -> {target}" if target else ""
-    lines = [one_line(f"{path}: {len(faces)} face{'' if len(faces) == 1 else 's'}{where}")]
-    best = faces[np.argsort(-faces.scores, kind="stable")[:_LISTED]]
-    for box, score in zip(best.boxes, best.scores, strict=True):
-        x1, y1, x2, y2 = (f"{value:.0f}" for value in box)
-        lines.append(f"  {score:.2f}  ({x1}, {y1}) to ({x2}, {y2})")
+    lines = [one_line(f"{item.given.label}: {len(faces)} face{'' if len(faces) == 1 else 's'}{where}")]
+    for i in np.argsort(-faces.scores, kind="stable")[:_LISTED].tolist():
+        x1, y1, x2, y2 = (f"{value:.0f}" for value in faces.boxes[i])
+        more = "" if item.attributes is None else _described(item.attributes[[i]])
+        lines.append(f"  {faces.scores[i]:.2f}  ({x1}, {y1}) to ({x2}, {y2}){more}")
     if len(faces) > _LISTED:
         lines.append(f"  and {len(faces) - _LISTED} more")
     return "\n".join(lines)
+
+
+def _described(attributes: FaceAttributes) -> str:
+    """Returns the attributes of one face for people."""
+    values = {name: value for name, (value,) in attributes.to_dict().items()}
+    cut = "  cut by the border" if values.pop("cut") else ""
+    return "".join(f"  {name} {_rounded(name, value)}" for name, value in values.items()) + cut
+
+
+def _rounded(name: str, value: float | None) -> str:
+    digits = 2 if name in ("sharpness", "brightness") else 0
+    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # not -0

@@ -6,8 +6,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,7 +25,7 @@ JSON_LINES = (".jsonl", ".ndjson")
 
 
 @contextmanager
-def result_files(files: Mapping[str, Path]) -> Iterator[Add]:
+def result_files(files: Mapping[str, Path], attributes: Sequence[str] = ()) -> Iterator[Add]:
     """Opens the files for the faces of all images and yields a function that adds an image to each of them.
 
     A new file grows with every image and is a valid file at any moment, also after Ctrl-C, a signal or a full disk. A
@@ -33,12 +34,13 @@ def result_files(files: Mapping[str, Path]) -> Iterator[Add]:
 
     Args:
         files: ``json``, ``csv`` or ``coco`` → path.
+        attributes: Names of the further columns of CSV files.
 
     Raises:
         FaceDetError: A file can't be written.
     """
     with ExitStack() as stack:
-        adds = [stack.enter_context(_opened(kind, path)) for kind, path in files.items()]
+        adds = [stack.enter_context(_opened(kind, path, attributes)) for kind, path in files.items()]
 
         def add(image: ImageFaces) -> None:
             for add_to_file in adds:
@@ -47,18 +49,19 @@ def result_files(files: Mapping[str, Path]) -> Iterator[Add]:
         yield add
 
 
-def _opened(kind: str, path: Path) -> AbstractContextManager[Add]:
+def _opened(kind: str, path: Path, attributes: Sequence[str]) -> AbstractContextManager[Add]:
     if kind == "coco":
         return _coco_file(path)
     if kind == "csv":
-        return _growing_file(path, csv_text([CSV_COLUMNS]), "", "", _csv_lines)
+        return _growing_file(path, csv_text([(*CSV_COLUMNS, *attributes)]), "", "", partial(_csv_lines, attributes))
     if path.suffix.lower() in JSON_LINES:
         return _growing_file(path, "", "", "", lambda image: json.dumps(json_record(image)) + "\n")
     return _growing_file(path, "[", ",", "\n]\n", lambda image: "\n" + json.dumps(json_record(image)))
 
 
-def _csv_lines(image: ImageFaces) -> str:
-    return csv_text(csv_rows(image.name, image.faces))
+def _csv_lines(attributes: Sequence[str], image: ImageFaces) -> str:
+    columns, empty = image.attributes or {}, [""] * len(image.faces)
+    return csv_text(csv_rows(image.name, image.faces, [columns.get(name, empty) for name in attributes]))
 
 
 class _Growing:

@@ -9,6 +9,7 @@ from typing import Any
 
 from facedet_mm.cli.arguments import add_settings, non_negative, positive, settings_from
 from facedet_mm.cli.console import summary_stream
+from facedet_mm.cli.filtering import left_out_line
 from facedet_mm.detectors import DetectorOptions
 from facedet_mm.system.text import one_line
 from facedet_mm.video.pipeline import VideoFaceDetector, VideoOptions
@@ -22,12 +23,14 @@ examples:
   facedet video rtsp://camera/stream --out street.mkv --anonymize blur
   facedet video clip.mp4 --out hidden.mp4 --anonymize fill --fill-gaps 15
   facedet video frames/ --out annotated/
+  facedet video clip.mp4 --best-shots people --min-size 60 --max-yaw 45
   ffmpeg -i clip.mp4 -f rawvideo -pix_fmt bgr24 - | facedet video - --raw-size 1280x720 --raw-fps 25 --out a.mp4
 
 INPUT is a file, a folder or pattern of images, a camera number, an address, or - for raw BGR frames. The name of an
 output determines its format: a video (.mp4 .mkv .mov .avi .webm), a folder of images, .jsonl or .csv with all faces,
-.txt with tracks in MOTChallenge format. If the input breaks off, the disk fills up or you press Ctrl-C, everything
-processed so far is kept in complete files, and the exit status is not 0."""
+.txt with tracks in MOTChallenge format. --best-shots writes the frontal, sharp, large face of each track: track_ID.jpg,
+aligned_ID.jpg (112 x 112 pixels) and best_shots.csv. If the input breaks off, the disk fills up or you press Ctrl-C,
+everything processed so far is kept in complete files, and the exit status is not 0."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("input", metavar="INPUT", help="file, folder, pattern, camera number, address or -")
     parser.add_argument("--out", nargs="+", type=Path, default=[], metavar="PATH", help="files to write, see below")
+    parser.add_argument("--best-shots", type=Path, metavar="DIR", help="write the best image of each track into DIR")
     parser.add_argument("--show", action="store_true", help="show the frames in a window; q or Esc ends")
     video = parser.add_argument_group("video")
     video.add_argument("--no-tracking", action="store_true", help="no track IDs")
@@ -51,8 +55,10 @@ def run(args: argparse.Namespace) -> int:
     options = settings_from(args, VideoOptions, **without_tracker)
     video = VideoFaceDetector.from_options(settings_from(args, DetectorOptions), options)
     source = open_source(args.input, size=args.raw_size, fps=args.raw_fps)
-    summary = video.process_video(source, args.out, args.show)
+    summary = video.process_video(source, args.out, args.show, best_shots=args.best_shots)
     print(_report(source.info.name, summary), file=summary_stream(*args.out))
+    if summary["left_out"]:
+        print(f"facedet video: {left_out_line(summary['left_out'], bool(args.anonymize))}", file=sys.stderr)
     for note in summary["notes"]:
         print(f"facedet video: {one_line(note)}", file=sys.stderr)
     if summary["stopped"] is None:

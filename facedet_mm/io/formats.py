@@ -6,7 +6,7 @@ All functions are pure: they return text or plain values, and the caller writes 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,20 +48,26 @@ class ImageFaces(NamedTuple):
         width: Width in pixels.
         height: Height in pixels.
         faces: Faces, in pixels of the image.
+        attributes: Further columns, one value per face, as of ``FaceAttributes.to_dict``; ``None`` if there are none.
 
     Example:
-        >>> ImageFaces("a.jpg", 640, 480, Faces.empty())
-        ImageFaces(name='a.jpg', width=640, height=480, faces=Faces(n=0, boxes=[], scores=[]))
+        >>> ImageFaces("a.jpg", 640, 480, Faces.empty()).faces
+        Faces(n=0, boxes=[], scores=[])
     """
 
     name: str
     width: int
     height: int
     faces: Faces
+    attributes: Mapping[str, Sequence[Any]] | None = None
 
 
-def face_records(faces: Faces) -> list[dict[str, Any]]:
+def face_records(faces: Faces, attributes: Mapping[str, Sequence[Any]] | None = None) -> list[dict[str, Any]]:
     """Returns one dict per face, ``{"box", "score"[, "landmarks"][, "track_id"]}``, rounded to 0.01 pixels and 10⁻⁶.
+
+    Args:
+        faces: The faces.
+        attributes: Further columns, which become the dict ``"attributes"`` of each face.
 
     Example:
         >>> face_records(Faces([[10, 20, 30, 50]], [0.9], track_ids=[3]))
@@ -75,6 +81,9 @@ def face_records(faces: Faces) -> list[dict[str, Any]]:
         columns["landmarks"] = _rounded(faces.landmarks, _PIXEL_DIGITS)
     if faces.track_ids is not None:
         columns["track_id"] = faces.track_ids.tolist()
+    if attributes is not None:
+        rows = zip(*attributes.values(), strict=True)
+        columns["attributes"] = [dict(zip(attributes, row, strict=True)) for row in rows]
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
@@ -89,11 +98,11 @@ def json_record(image: ImageFaces) -> dict[str, Any]:
         "image": image.name,
         "width": image.width,
         "height": image.height,
-        "faces": face_records(image.faces),
+        "faces": face_records(image.faces, image.attributes),
     }
 
 
-def csv_rows(name: str, faces: Faces) -> list[tuple[Any, ...]]:
+def csv_rows(name: str, faces: Faces, more: Sequence[Sequence[Any]] = ()) -> list[tuple[Any, ...]]:
     """Returns one row per face, in the order of :data:`CSV_COLUMNS`; what a face doesn't have is an empty string.
 
     That is the track ID of a face without a track, and the landmarks of a model that predicts none.
@@ -101,6 +110,7 @@ def csv_rows(name: str, faces: Faces) -> list[tuple[Any, ...]]:
     Args:
         name: First column: the name of the image or the number of the frame.
         faces: Faces of that image.
+        more: Further columns, one value per face.
 
     Example:
         >>> csv_rows("a.jpg", Faces([[10, 20, 30, 50]], [0.9]))[0][:7]
@@ -112,7 +122,9 @@ def csv_rows(name: str, faces: Faces) -> list[tuple[Any, ...]]:
     points: list[Any] = [[""] * coordinates] * len(faces)
     if faces.landmarks is not None:
         points = _rounded(faces.landmarks.reshape(len(faces), coordinates), _PIXEL_DIGITS)
-    return [(name, *box, score, i, *xy) for box, score, i, xy in zip(boxes, scores, ids, points, strict=True)]
+    rest: list[Any] = list(zip(*more, strict=True)) or [()] * len(faces)
+    tails = [(*xy, *others) for xy, others in zip(points, rest, strict=True)]
+    return [(name, *box, score, i, *tail) for box, score, i, tail in zip(boxes, scores, ids, tails, strict=True)]
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
@@ -160,7 +172,7 @@ def coco_document(images: Iterable[ImageFaces]) -> dict[str, Any]:
     """
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id, (name, width, height, faces) in enumerate(images, start=1):
+    for image_id, (name, width, height, faces, _) in enumerate(images, start=1):
         records.append({"id": image_id, "file_name": name, "width": width, "height": height})
         annotations += faces.to_coco(image_id, len(annotations) + 1)
     category = {"id": 1, "name": "face", "supercategory": "person", "keypoints": list(LANDMARK_NAMES), "skeleton": []}

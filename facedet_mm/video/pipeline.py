@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -19,10 +19,12 @@ from facedet_mm.detectors import DetectorOptions, open_detector
 from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.anonymization import Method, anonymize
 from facedet_mm.imaging.drawing import draw_faces
+from facedet_mm.imaging.face_filter import FaceFilter
 from facedet_mm.structures import Faces
 from facedet_mm.system.concurrency import prefetch, uninterrupted
 from facedet_mm.system.settings import COUNT, declared_settings, document, one_of, setting
 from facedet_mm.tracking.gaps import GapFiller
+from facedet_mm.video.best_shots import BestShots
 from facedet_mm.video.face_stream import FaceStream, StreamOptions
 from facedet_mm.video.frame import Frame
 from facedet_mm.video.reader import Source
@@ -42,8 +44,10 @@ _AHEAD_BYTES = 2**28
 
 @document
 @dataclass(frozen=True)
-class VideoOptions(StreamOptions):
+class VideoOptions(FaceFilter, StreamOptions):
     """Settings of the processing of a video: those of the search for faces and those of the output.
+
+    Faces are left out after tracking, so that a track goes on while its face is left out.
 
     Raises:
         FaceDetError: A value is out of range, or settings do not go together.
@@ -154,7 +158,7 @@ class VideoFaceDetector:
         """
         with (
             _opened(source) as opened,
-            closing(self._faces(opened, self._face_stream(opened))) as all_,
+            closing(self._faces(opened, self._face_stream(opened), _Tally())) as all_,
         ):
             yield from all_
 
@@ -165,6 +169,7 @@ class VideoFaceDetector:
         show: bool = False,
         *,
         progress: bool | None = None,
+        best_shots: Output | None = None,
     ) -> dict[str, Any]:
         """Processes a video; decoding, detection, drawing and writing overlap.
 
@@ -177,42 +182,48 @@ class VideoFaceDetector:
                 folder for images, ``.jsonl``, ``.csv`` or MOT ``.txt``.
             show: Whether to show the frames in a window; q or Esc ends.
             progress: Whether to show a progress bar on standard error; ``None`` shows it on a terminal.
+            best_shots: Folder for the best image of each track, see :class:`~facedet_mm.video.best_shots.BestShots`.
 
         Returns:
             ``total_frames``, ``detected_frames`` (those on which the detector ran), ``total_faces``,
             ``avg_faces_per_frame``, ``unique_faces`` (number of tracks that last for at least a quarter of a second,
             see :class:`~facedet_mm.tracking.counting.TrackCounter`; ``None`` without tracking), ``avg_fps`` (of the
-            processing), ``video_seconds``, ``seconds``, ``dropped_frames`` (of a live source), ``outputs``, ``notes``
-            (peculiarities of the input and limitations of the outputs), ``stopped`` (``None`` if the video ended
-            normally).
+            processing), ``video_seconds``, ``seconds``, ``dropped_frames`` (of a live source), ``left_out`` (number of
+            faces by the setting that left them out; tracks are counted before), ``outputs``, ``notes`` (peculiarities
+            of the input and limitations of the outputs), ``stopped`` (``None`` if the video ended normally).
 
         Raises:
             VideoError: The source or an output can't be opened.
             FaceDetError: An output would overwrite a file that is read, or two outputs would share one.
+            FaceDetError: ``best_shots`` are wanted without tracking.
         """
+        if best_shots is not None and self.options.tracker is None:
+            raise FaceDetError("best shots need tracking: there is one for each track")
         outputs = [output_path] if isinstance(output_path, (str, os.PathLike)) else list(output_path or [])
         with _opened(source) as opened:
-            check_outputs(outputs, opened.info, self._models)
+            check_outputs(outputs, opened.info, self._models, best_shots)
             sinks: list[Sink] = []
             try:
+                shots = None if best_shots is None else BestShots(best_shots, self.options, opened.info.fps)
                 sinks += [open_sink(path, opened.info) for path in outputs]
                 sinks += [WindowSink(opened.info.name)] if show else []
             except BaseException:
                 for sink in sinks:
                     sink.abort()
                 raise
-            tally = self._run(opened, sinks, progress)
+            tally = self._run(opened, sinks, progress, shots)
+            written = [*outputs, *([] if best_shots is None else [best_shots])]
             return tally.summary(
                 opened.dropped,
-                [os.fspath(path) for path in outputs if tally.frames],
+                [os.fspath(path) for path in written if tally.frames],
                 [*opened.info.notes, *_notes(sinks)],
             )
 
-    def _run(self, source: Source, sinks: list[Sink], progress: bool | None) -> _Tally:
+    def _run(self, source: Source, sinks: list[Sink], progress: bool | None, shots: BestShots | None) -> _Tally:
         stream = self._face_stream(source)
         tally = _Tally(tracked=self.options.tracker is not None)
         ahead = _frames_ahead(source)
-        found = prefetch(self._faces(source, stream), ahead)
+        found = prefetch(self._faces(source, stream, tally, shots), ahead)
         shown = prefetch(self._drawn(found), ahead, on_stop=source.close)
         hidden = not (sys.stderr.isatty() if progress is None else progress)
         try:
@@ -235,9 +246,10 @@ class VideoFaceDetector:
             shown.close()
             if not tally.frames:
                 tally.stopped = tally.stopped or f"{source.info.name}: no frame could be read"
-            for sink in sinks:
+            closes = [sink.close if tally.frames else sink.abort for sink in sinks]
+            for close in [*closes, *([shots.close] if shots and tally.frames else [])]:
                 try:
-                    sink.close() if tally.frames else sink.abort()
+                    close()
                 except FaceDetError as error:
                     tally.stopped = tally.stopped or str(error)
         tally.detections, tally.tracks = stream.detections, stream.tracks.count
@@ -246,11 +258,14 @@ class VideoFaceDetector:
     def _face_stream(self, source: Source) -> FaceStream:
         return FaceStream(self.detector, self.options, source.info.fps, remember=self.options.fill_gaps + 1)
 
-    def _faces(self, source: Source, stream: FaceStream) -> Generator[tuple[Frame, Faces], None, None]:
+    def _faces(
+        self, source: Source, stream: FaceStream, tally: _Tally, shots: BestShots | None = None
+    ) -> Generator[tuple[Frame, Faces], None, None]:
         with closing(iter(source) if source.info.live else prefetch(iter(source), _frames_ahead(source))) as frames:
-            found = ((frame, stream.update(frame)) for frame in frames)
+            found = _found(stream, frames, shots)
             max_gap = self.options.fill_gaps
-            yield from _filled(found, max_gap) if max_gap else found
+            found = _filled(found, max_gap) if max_gap else found
+            yield from _kept(found, self.options, tally.left_out) if self.options.filters else found
 
     def _drawn(self, found: Generator[tuple[Frame, Faces], None, None]) -> Generator[Shown, None, None]:
         with closing(found):  # so that its thread ends even while an error is kept
@@ -265,7 +280,7 @@ class VideoFaceDetector:
 class _Tally:
     """Counts of the frames and faces processed so far."""
 
-    tracked: bool
+    tracked: bool = True
     started: float = field(default_factory=time.perf_counter)
     frames: int = 0
     detections: int = 0
@@ -273,6 +288,7 @@ class _Tally:
     tracks: int = 0
     video_seconds: float = 0.0
     stopped: str | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def add(self, frame: Frame, faces: Faces) -> None:
         self.frames += 1
@@ -291,10 +307,31 @@ class _Tally:
             "seconds": seconds,
             "video_seconds": self.video_seconds,
             "dropped_frames": dropped,
+            "left_out": dict(self.left_out),
             "outputs": outputs,
             "notes": notes,
             "stopped": self.stopped,
         }
+
+
+def _found(stream: FaceStream, frames: Iterable[Frame], shots: BestShots | None) -> Iterator[tuple[Frame, Faces]]:
+    """Yields the frames with their faces; those that were detected, not predicted, may be the best of their track."""
+    for frame in frames:
+        before = stream.detections
+        faces = stream.update(frame)
+        if shots is not None and stream.detections > before:
+            shots.add(frame, faces)
+        yield frame, faces
+
+
+def _kept(
+    found: Iterable[tuple[Frame, Faces]], face_filter: FaceFilter, left_out: Counter[str]
+) -> Iterator[tuple[Frame, Faces]]:
+    """Yields the frames with the faces that the filter keeps, and counts the others."""
+    for frame, faces in found:
+        reasons = face_filter.reasons(faces.attributes(frame.image))
+        left_out.update(filter(None, reasons))
+        yield frame, faces[np.array([not reason for reason in reasons], bool)]
 
 
 def _filled(found: Iterable[tuple[Frame, Faces]], max_gap: int) -> Iterator[tuple[Frame, Faces]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from facedet_mm.errors import VideoError
 from facedet_mm.io.images import IMAGE_SUFFIXES
 from facedet_mm.system.targets import STDOUT, Targets
+from facedet_mm.video.best_shots import CSV_NAME, SHOT_NAMES
 from facedet_mm.video.encoder import VideoSink
 from facedet_mm.video.frame import SourceInfo
 from facedet_mm.video.images_sink import ImagesSink
@@ -50,7 +51,10 @@ def open_sink(path: str | os.PathLike[str], info: SourceInfo) -> Sink:
 
 
 def check_outputs(
-    paths: Iterable[str | os.PathLike[str]], info: SourceInfo, models: Iterable[str | os.PathLike[str] | None] = ()
+    paths: Iterable[str | os.PathLike[str]],
+    info: SourceInfo,
+    models: Iterable[str | os.PathLike[str] | None] = (),
+    best_shots: str | os.PathLike[str] | None = None,
 ) -> None:
     """Checks the outputs of a video against all that is read and against each other.
 
@@ -58,6 +62,7 @@ def check_outputs(
         paths: Outputs, see :func:`open_sink`.
         info: Facts about the video.
         models: Files of the model.
+        best_shots: Folder of the best images, see :class:`~facedet_mm.video.best_shots.BestShots`.
 
     Raises:
         FaceDetError: An output would overwrite a file that is read, or two outputs would share one.
@@ -72,6 +77,11 @@ def check_outputs(
             raise VideoError(f"the output {target} is the folder of the images that are read; choose another folder")
         else:
             targets.add_folder("the output", target, ".jpg")
+    if best_shots is not None:
+        targets.add("the table of the best shots", Path(best_shots, CSV_NAME))
+        for name in SHOT_NAMES:
+            targets.add_series("the best shots", Path(best_shots, name))
+        targets.check_series()
 
 
 def _is_folder(path: str | os.PathLike[str]) -> bool:

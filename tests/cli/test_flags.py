@@ -32,10 +32,11 @@ VALUES = {
     "--annotations": "GT", "--attributes": "attributes.txt", "--batch": "2", "--batches": "2",
     "--calibration": "{album}/sub", "--device": "cuda:1", "--dynamic": "batch", "--gamma": "1.5",
     "--image": "{album}/a.png", "--images": "{album}/sub", "--iou-thr": "0.25", "--json": "{out}/x.json",
-    "--keyframes": "5", "--license": "MIT", "--margin": "0.7", "--model": "scrfd_1g", "--out": "{out}/other",
-    "--plot": "{out}/x.png", "--predictions": "found", "--raw-fps": "12", "--raw-size": "64x48", "--samples": "1",
-    "--score-thr": "0.25", "--seconds": "7", "--severities": "2", "--size": "320", "--sizes": "320",
-    "--rotations": "90", "--static": "320", "--tiles": "640", "--weights": "w.onnx",
+    "--keyframes": "5", "--license": "MIT", "--margin": "0.7", "--min-sharpness": "1", "--min-size": "45",
+    "--model": "scrfd_1g", "--out": "{out}/other", "--plot": "{out}/x.png", "--predictions": "found", "--raw-fps": "12",
+    "--raw-size": "64x48", "--samples": "1", "--score-thr": "0.25", "--seconds": "7", "--severities": "2",
+    "--rotations": "90", "--size": "320", "--sizes": "320", "--static": "320", "--tiles": "640",
+    "--weights": "w.onnx",
 }  # fmt: skip
 """Values of options that take no choice and no path; every other option gets a number."""
 BASES = {
@@ -69,7 +70,7 @@ _NUMBERS = re.compile(r" (at |id=')0?x?[0-9a-f]+")
 FACES = Faces(
     [[10, 10, 50, 60], [60, 20, 90, 50], [100, 30, 130, 60]],
     [0.9, 0.3, 0.2],
-    np.arange(30).reshape(3, 5, 2) + 20,
+    np.array([[9, 7], [22, 11], [11, 16], [5, 20], [15, 25]]) + np.array([[[10, 20]], [[60, 20]], [[100, 30]]]),
 )
 
 
