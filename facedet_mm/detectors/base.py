@@ -21,6 +21,7 @@ from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.io.images import load_image
 from facedet_mm.structures import Faces
 from facedet_mm.system.settings import declared_settings
+from facedet_mm.zoo import recommended_score_thr
 
 Image: TypeAlias = str | os.PathLike[str] | NDArray[np.uint8]
 """A path, or a uint8 array: gray (H, W), BGR (H, W, 3) or BGRA (H, W, 4)."""
@@ -47,7 +48,8 @@ class Detector(Protocol):
 
     @property
     def options(self) -> DetectorOptions:
-        """Settings of the detector; ``input_size`` is what the network sees, which a model file may fix."""
+        """Settings of the detector: ``input_size`` is what the network sees, which a model file may fix, and
+        ``score_thr`` the number that is used."""
         ...
 
     def replace(self, **changes: Any) -> Detector:
@@ -169,7 +171,13 @@ class LetterboxDetector(ABC):
         sizes = self.network.fitting_sizes(options.input_size)
         self._sizes: Sequence[InputSize] = tuple(sizes)
         self._tiles = check_tiles(options.tiles)
-        self._options = dataclasses.replace(options, input_size=sizes[0] if len(sizes) == 1 else sizes)
+        self._score_thr = self._default_score_thr(options) if options.score_thr is None else options.score_thr
+        self._options = dataclasses.replace(
+            options, input_size=sizes[0] if len(sizes) == 1 else sizes, score_thr=self._score_thr
+        )
+
+    def _default_score_thr(self, options: DetectorOptions) -> float:
+        return recommended_score_thr(options.model)
 
     def _make_input(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> NDArray[Any]:
         """Returns the network's input for images that share one canvas, valid until this thread's next call."""

@@ -21,6 +21,7 @@ from facedet_mm.detectors.postprocess import postprocess
 from facedet_mm.detectors.preprocess import Letterbox, make_blob, make_pixels, padding_of
 from facedet_mm.errors import ModelError
 from facedet_mm.structures import Faces
+from facedet_mm.zoo import recommended_score_thr
 
 EXPECTED = "expected an SCRFD or YuNet file: a float (N, 3, H, W) input and, for each stride, score and box outputs"
 NMS_INPUTS = frozenset({"score_thr", "iou_thr", "content_size"})
@@ -124,6 +125,11 @@ class SessionDetector(LetterboxDetector):
         """Returns the keywords that open the same detector again."""
         return dict(vars(self._options))
 
+    def _default_score_thr(self, options: DetectorOptions) -> float:
+        """Returns the model's own threshold, or that of the NMS inside the file if it is higher."""
+        inside = float(self._metadata.get("score_thr", 0))
+        return max(recommended_score_thr(options.model, self._metadata.get("name")), inside)
+
     def _make_input(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> NDArray[Any]:
         if self._pixels:
             return make_pixels(images, letterboxes, self._padding)
@@ -131,7 +137,7 @@ class SessionDetector(LetterboxDetector):
         return make_blob(images, letterboxes, self.network.normalization, self._workspace, interleaved=interleaved)
 
     def _infer(self, blob: NDArray[Any], letterboxes: Sequence[Letterbox]) -> Iterable[Faces]:
-        score_thr, iou_thr = self._options.score_thr, self._options.iou_thr
+        score_thr, iou_thr = self._score_thr, self._options.iou_thr
         if missing := (self.network.batch or len(letterboxes)) - len(letterboxes):
             blob = np.concatenate([blob, np.zeros((missing, *blob.shape[1:]), blob.dtype)])
         if isinstance(self.head, DecodedHead):
@@ -186,13 +192,13 @@ class SessionDetector(LetterboxDetector):
 
     def _run_nms(self, blob: NDArray[Any], letterboxes: Sequence[Letterbox]) -> Sequence[NDArray[np.float32]]:
         """Runs a file that may have NMS inside, with this detector's thresholds."""
-        session, options = self._session, self._options
+        session, score_thr, iou_thr = self._session, self._score_thr, self._options.iou_thr
         if not isinstance(session, AdjustableSession) or not session.options:
-            check_fixed_thresholds(str(session.path), self._metadata, options.score_thr, options.iou_thr)
+            check_fixed_thresholds(str(session.path), self._metadata, score_thr, iou_thr)
             return session.run(blob)
         values = {
-            "score_thr": np.array([options.score_thr], np.float32),
-            "iou_thr": np.array([options.iou_thr], np.float32),
+            "score_thr": np.array([score_thr], np.float32),
+            "iou_thr": np.array([iou_thr], np.float32),
             "content_size": np.array([letterbox.resized for letterbox in letterboxes], np.float32),
         }
         return session.run_with(blob, {name: values[name] for name in session.options})

@@ -135,8 +135,9 @@ class VideoFaceDetector:
         return new
 
     def _open(self, detector: DetectorOptions, video: VideoOptions) -> None:
-        self.options = video
-        self.detector = open_detector(replace(detector, score_thr=video.detector_score_thr))
+        opened = open_detector(replace(detector, score_thr=video.score_thr))
+        self.options = replace(video, score_thr=opened.options.score_thr)
+        self.detector = opened.replace(score_thr=self.options.detector_score_thr)
 
     def stream(self, source: Output | int | Source) -> Iterator[tuple[Frame, Faces]]:
         """Yields the frames of a video with their faces, in order.

@@ -66,7 +66,7 @@ class TorchDetector(LetterboxDetector):
         metas = [dict(img_shape=letterbox.resized[::-1], scale_factor=letterbox.scale) for letterbox in letterboxes]
         head = self._model.bbox_head
         cfg = head.test_cfg.copy()
-        cfg.update(score_thr=self.options.score_thr, nms=dict(type="nms", iou_threshold=self.options.iou_thr))
+        cfg.update(score_thr=self._score_thr, nms=dict(type="nms", iou_threshold=self.options.iou_thr))
         outputs = self._model(torch.from_numpy(blob).to(self._device), mode="tensor")
         return [_faces(r) for r in head.predict_by_feat(*outputs, batch_img_metas=metas, cfg=cfg, rescale=True)]
 
