@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from facedet_mm.benchmark.robustness import CLEAN, Cell, plan_cells
+from facedet_mm.benchmark.robustness import CLEAN, TURNED, Cell, plan_cells
 from facedet_mm.datasets.ground_truth import SETTINGS, GroundTruth
 from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.corruptions import CORRUPTIONS, SEVERITIES
@@ -122,8 +122,8 @@ class Results:
         return [cell for cell in plan_cells(CORRUPTIONS, SEVERITIES, clahe=True) if cell in self.ap]
 
     def mean_drop(self) -> dict[str, float]:
-        """Returns the mean drop of all corrupted cells except those with CLAHE, by setting; NaN without any."""
-        corrupted = [cell for cell in self.ap if cell.severity and not cell.clahe]
+        """Returns the mean drop of all corrupted cells except CLAHE and rotation, by setting; NaN without any."""
+        corrupted = [cell for cell in self.ap if cell.severity and not cell.clahe and cell.corruption != TURNED]
         if not corrupted or Cell(CLEAN) not in self.ap:
             return dict.fromkeys(SETTINGS, math.nan)
         clean = self.ap[Cell(CLEAN)]

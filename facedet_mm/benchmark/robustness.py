@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,17 +18,20 @@ from facedet_mm.datasets.ground_truth import GroundTruth
 from facedet_mm.datasets.predictions import Predictions
 from facedet_mm.detectors import Detector
 from facedet_mm.evaluation.wider_face import evaluate
-from facedet_mm.imaging.corruptions import CORRUPTIONS, corrupt
+from facedet_mm.imaging.corruptions import CORRUPTIONS, corrupt, corrupted_boxes
 from facedet_mm.imaging.low_light import LowLight
 from facedet_mm.io.images import read_image
 from facedet_mm.system.concurrency import map_ahead, thread_pool
 
-__all__ = ["CLEAN", "DARK", "Cell", "measure", "plan_cells"]
+__all__ = ["CLEAN", "DARK", "TURNED", "Cell", "measure", "plan_cells"]
 
 CLEAN = "clean"
 """Name of the images without corruption."""
 DARK = "gamma"
 """The corruption that can also be measured with :class:`~facedet_mm.imaging.low_light.LowLight` before the detector."""
+
+TURNED = "rotation"
+"""The corruption that is no part of the mean drop, since a detector may turn images itself."""
 
 
 class Cell(NamedTuple):
@@ -35,7 +39,7 @@ class Cell(NamedTuple):
 
     Attributes:
         corruption: Key of :data:`~facedet_mm.imaging.corruptions.CORRUPTIONS`, or :data:`CLEAN`.
-        severity: 1, 2 or 3; 0 for :data:`CLEAN`.
+        severity: 1, 2 or 3, of rotation also 4; 0 for :data:`CLEAN`.
         clahe: Whether the images are brightened for the detector.
 
     Example:
@@ -71,8 +75,8 @@ def plan_cells(corruptions: Iterable[str], severities: Iterable[int], clahe: boo
     wanted, levels = set(corruptions), sorted(set(severities))
     cells = [Cell(CLEAN)]
     for corruption in (name for name in CORRUPTIONS if name in wanted):
-        cells += [Cell(corruption, severity) for severity in levels]
-        cells += [Cell(corruption, severity, True) for severity in levels if clahe and corruption == DARK]
+        cells += [Cell(corruption, severity) for severity in levels if severity <= len(CORRUPTIONS[corruption].values)]
+        cells += [cell._replace(clahe=True) for cell in cells if clahe and cell.corruption == corruption == DARK]
     return cells
 
 
@@ -126,20 +130,25 @@ def _measure_together(
 ) -> Iterator[tuple[Cell, dict[str, float]]]:
     offsets = ground_truth.offsets
 
-    def prepare(number: int) -> list[NDArray[np.uint8]]:
+    def prepare(number: int) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float64]]]:
         image = read_image(images[number])
+        size = image.shape[1], image.shape[0]
         faces = ground_truth.boxes[offsets[number] : offsets[number + 1]]
-        return [_prepared(image, cell, ground_truth.names[number], faces) for cell in cells]
+        moved = [corrupted_boxes(faces, *cell[:2], size) if cell.severity else faces for cell in cells]
+        return [_prepared(image, cell, ground_truth.names[number], faces) for cell in cells], moved
 
     found: list[list[tuple[str, Any, Any]]] = [[] for _ in cells]
+    boxes: list[list[NDArray[np.float64]]] = [[] for _ in cells]
     with thread_pool(workers) as pool:
         all_variants = map_ahead(pool, prepare, range(len(images)), workers)
-        for name, variants in zip(ground_truth.names, all_variants, strict=True):
-            for detections, faces in zip(found, detector.detect_batch(variants), strict=True):
-                detections.append((name, faces.boxes, faces.scores))
+        for name, (variants, moved) in zip(ground_truth.names, all_variants, strict=True):
+            for i, faces in enumerate(detector.detect_batch(variants)):
+                found[i].append((name, faces.boxes, faces.scores))
+                boxes[i].append(moved[i])
                 on_image()
-    for cell, detections in zip(cells, found, strict=True):
-        yield cell, evaluate(Predictions.from_images(detections), ground_truth).ap
+    for cell, detections, moved in zip(cells, found, boxes, strict=True):
+        truth = replace(ground_truth, boxes=np.concatenate(moved))
+        yield cell, evaluate(Predictions.from_images(detections), truth).ap
 
 
 def _prepared(image: NDArray[np.uint8], cell: Cell, name: str, faces: NDArray[np.float64]) -> NDArray[np.uint8]:

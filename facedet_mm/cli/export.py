@@ -11,6 +11,7 @@ from facedet_mm.cli.arguments import fraction, input_size, positive
 from facedet_mm.system.dependencies import missing_dependency
 from facedet_mm.system.targets import Targets
 from facedet_mm.system.text import one_line
+from facedet_mm.zoo import recommended_score_thr
 
 _EPILOG = """\
 examples:
@@ -59,7 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     nms = parser.add_argument_group("end2end")
     nms.add_argument(
-        "--score-thr", type=fraction, default=0.5, metavar="T", help="score threshold (default: %(default)s)"
+        "--score-thr",
+        type=fraction,
+        metavar="T",
+        help="score threshold (default: the model's own, 0.5 for configs and unknown models)",
     )
     nms.add_argument(
         "--iou-thr",
@@ -91,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         args.dynamic,
         args.static,
         baked=args.bake_preprocessing,
-        score_thr=args.score_thr,
+        score_thr=recommended_score_thr(args.config) if args.score_thr is None else args.score_thr,
         iou_thr=args.iou_thr,
         max_faces=args.max_faces,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Iterable
@@ -13,11 +14,12 @@ from tqdm import tqdm
 
 from facedet_mm.benchmark.accuracy import IOU_THR, SCORE_THR, find_images
 from facedet_mm.benchmark.results import Results, describe_run
-from facedet_mm.benchmark.robustness import DARK, measure, plan_cells
+from facedet_mm.benchmark.robustness import DARK, TURNED, measure, plan_cells
 from facedet_mm.cli.arguments import add_settings, positive, settings_from
 from facedet_mm.datasets import read_ground_truth
 from facedet_mm.datasets.ground_truth import SETTINGS
 from facedet_mm.detectors import DetectorOptions, open_detector
+from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.corruptions import CORRUPTIONS, SEVERITIES
 from facedet_mm.io.images import IMAGE_SUFFIXES
 from facedet_mm.report.heat_map import plot_heat_map
@@ -34,8 +36,11 @@ examples:
   facedet robustness configs/scrfd_2.5g.py --weights epoch_640.pth --annotations GT --images IMAGES --clahe
   facedet robustness scrfd.onnx --annotations GT --images IMAGES --corruptions jpeg noise --severities 3
 
-corruptions, from severity 1 to 3:
+corruptions, from severity 1 on:
 {corruptions}
+
+Rotated images are whole, on a gray canvas, so at 15 and 45 degrees their faces are smaller for the network; the boxes
+of the ground truth are those of the turned ellipses. Rotation is no part of the mean drop.
 
 The results are robustness.json and heat_map.png in DIR. The same command continues where it was stopped, and another
 choice of corruptions and severities adds to the results; another model, dataset or threshold is refused."""
@@ -66,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=SEVERITIES,
         default=SEVERITIES,
         metavar="N",
-        help="severities to measure (default: 1 2 3)",
+        help="severities to measure (default: all, 1 2 3 and 4, which only rotation has)",
     )
     parser.add_argument(
         "--clahe", action="store_true", help=f"measure {DARK} a second time, with images brightened as in videos"
@@ -87,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
     options = settings_from(args, DetectorOptions)
     out = args.out or Path("outputs", "robustness", _name(options))
     heat_map = out / "heat_map.png"
+    wanted = plan_cells(args.corruptions, args.severities, args.clahe)
+    if len(wanted) == 1:
+        raise FaceDetError(f"no severity 4 of {', '.join(args.corruptions)}; only {TURNED} has it")
     targets = Targets([options.model, options.weights])
     targets.reads_folder(args.annotations, [".mat"])
     targets.reads_folder(args.images, IMAGE_SUFFIXES)
@@ -98,7 +106,6 @@ def run(args: argparse.Namespace) -> int:
     detector = open_detector(options)
     description = describe_run(_model_files(options), _result_settings(options), ground_truth, files)
     results = Results.open(out / "robustness.json", description)
-    wanted = plan_cells(args.corruptions, args.severities, args.clahe)
     cells = [cell for cell in wanted if cell not in results.ap]
     if len(cells) < len(wanted):
         print(
@@ -118,12 +125,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def format_results(results: Results) -> str:
-    """Returns a table of AP in percent, one line per cell, with the mean drop below."""
+    """Returns a table of AP in percent, one line per cell, with the mean drop below where there is one."""
     lines = [_row("", "severity", "value", SETTINGS)]
     for cell in results.cells:
         value = "" if cell.value is None else f"{cell.value:g}"
         lines.append(_row(cell.row, str(cell.severity or ""), value, _percent(results.ap[cell].values())))
-    lines += ["", _row("mean drop", "", "", _percent(results.mean_drop().values()))]
+    drop = results.mean_drop().values()
+    if not all(map(math.isnan, drop)):
+        lines += ["", _row("mean drop", "", "", _percent(drop))]
     return "\n".join(lines)
 
 

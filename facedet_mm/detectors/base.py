@@ -30,6 +30,7 @@ from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.io.images import load_image
 from facedet_mm.structures import Faces
 from facedet_mm.system.settings import declared_settings
+from facedet_mm.zoo import recommended_score_thr
 
 Image: TypeAlias = str | os.PathLike[str] | NDArray[np.uint8]
 """A path, or a uint8 array: gray (H, W), BGR (H, W, 3) or BGRA (H, W, 4)."""
@@ -56,7 +57,8 @@ class Detector(Protocol):
 
     @property
     def options(self) -> DetectorOptions:
-        """Settings of the detector; ``input_size`` is what the network sees, which a model file may fix."""
+        """Settings of the detector: ``input_size`` is what the network sees, which a model file may fix, and
+        ``score_thr`` the number that is used."""
         ...
 
     def replace(self, **changes: Any) -> Detector:
@@ -187,11 +189,17 @@ class LetterboxDetector(ABC):
             (0.0,) if options.rotations == "auto" else options.rotations,
             options.mirror,
         )
+        self._score_thr = self._default_score_thr(options) if options.score_thr is None else options.score_thr
         turned = options.rotations == "auto"
         self._strategy = Strategy(
-            plan, options.score_thr, options.iou_thr, options.close_ups, turned, network.score_factors
+            plan, self._score_thr, options.iou_thr, options.close_ups, turned, network.score_factors
         )
-        self._options = dataclasses.replace(options, input_size=sizes[0] if len(sizes) == 1 else sizes)
+        self._options = dataclasses.replace(
+            options, input_size=sizes[0] if len(sizes) == 1 else sizes, score_thr=self._score_thr
+        )
+
+    def _default_score_thr(self, options: DetectorOptions) -> float:
+        return recommended_score_thr(options.model)
 
     def _make_input(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> NDArray[Any]:
         """Returns the network's input for images that share one canvas, valid until this thread's next call."""
@@ -234,7 +242,7 @@ class LetterboxDetector(ABC):
         seen: dict[int, Seen] = {}
         for (canvas, score_thr), group in groups.items():
             step = self.network.batch_size(canvas)
-            least = self._options.score_thr if score_thr is None else score_thr
+            least = self._score_thr if score_thr is None else score_thr
             for batch in (group[i : i + step] for i in range(0, len(group), step)):
                 letterboxes = [views[i][1].letterbox for i in batch]
                 pixels = [views[i][1].pixels(views[i][0], self._padding) for i in batch]

@@ -116,8 +116,14 @@ class DetectorOptions(Settings):
             fixed=True,
         ),
     )
-    score_thr: float = field(
-        default=0.5, metadata=setting("Score above which a face is returned", FRACTION, metavar="T")
+    score_thr: float | None = field(
+        default=None,
+        metadata=setting(
+            "Score above which a face is returned",
+            FRACTION,
+            metavar="T",
+            default_help="the model's own, at which 95 percent of its faces are real; 0.5 for unknown files",
+        ),
     )
     iou_thr: float = field(
         default=0.4,

@@ -21,6 +21,7 @@ from facedet_mm.detectors.postprocess import postprocess, traces_close_up
 from facedet_mm.detectors.preprocess import Letterbox, make_blob, make_pixels
 from facedet_mm.detectors.views import Seen
 from facedet_mm.errors import ModelError
+from facedet_mm.zoo import recommended_score_thr
 
 EXPECTED = "expected an SCRFD or YuNet file: a float (N, 3, H, W) input and, for each stride, score and box outputs"
 NMS_INPUTS = frozenset({"score_thr", "iou_thr", "content_size"})
@@ -123,6 +124,11 @@ class SessionDetector(LetterboxDetector):
     def _keywords(self) -> dict[str, Any]:
         """Returns the keywords that open the same detector again."""
         return dict(vars(self._options))
+
+    def _default_score_thr(self, options: DetectorOptions) -> float:
+        """Returns the model's own threshold, or that of the NMS inside the file if it is higher."""
+        inside = float(self._metadata.get("score_thr", 0))
+        return max(recommended_score_thr(options.model, self._metadata.get("name")), inside)
 
     def _make_input(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> NDArray[Any]:
         if self._pixels:

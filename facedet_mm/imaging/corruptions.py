@@ -1,4 +1,4 @@
-"""Corruptions of images by cameras, networks, light and occlusion, in three severities each.
+"""Corruptions of images by cameras, networks, light, occlusion and rotation, in three or four severities each.
 
 Random numbers depend only on the name of the image and the corruption, so every severity has the same noise,
 direction and occluders, and results do not depend on the order of the images.
@@ -18,6 +18,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from facedet_mm.errors import FaceDetError
+from facedet_mm.imaging.rotation import Rotation
 
 __all__ = [
     "CORRUPTIONS",
@@ -26,6 +27,7 @@ __all__ = [
     "add_noise",
     "blur",
     "corrupt",
+    "corrupted_boxes",
     "darken",
     "erase_faces",
     "lower_resolution",
@@ -33,11 +35,12 @@ __all__ = [
     "recompress",
 ]
 
+Boxes: TypeAlias = NDArray[np.float64]
 Image: TypeAlias = NDArray[np.uint8]
 """(H, W, 3) uint8, BGR."""
 
-SEVERITIES = (1, 2, 3)
-"""Severities, from mild to strong."""
+SEVERITIES = (1, 2, 3, 4)
+"""Severities, from mild to strong; only rotation has the fourth."""
 
 _LONGEST = 2.0
 """Largest factor between a side of a patch and the side of a patch of equal area in the shape of the face."""
@@ -49,12 +52,12 @@ def corrupt(image: Image, corruption: str, severity: int, name: str, boxes: Arra
     Args:
         image: (H, W, 3) uint8 BGR; it is not modified.
         corruption: Key of :data:`CORRUPTIONS`.
-        severity: 1, 2 or 3.
+        severity: 1, 2 or 3; of rotation also 4.
         name: Name of the image, which seeds the random numbers.
         boxes: Boxes of the faces, (N, 4), x1 y1 x2 y2 in pixels; only ``'occlusion'`` uses them.
 
     Returns:
-        (H, W, 3) uint8 BGR, a new image.
+        (H, W, 3) uint8 BGR, a new image; a rotated one has another size.
 
     Raises:
         FaceDetError: The corruption or severity is unknown.
@@ -64,15 +67,39 @@ def corrupt(image: Image, corruption: str, severity: int, name: str, boxes: Arra
         >>> int(corrupt(image, "gamma", 3, "party/1.jpg")[0, 0, 0])
         32
     """
-    if corruption not in CORRUPTIONS:
-        raise FaceDetError(f"unknown corruption {corruption!r}; known are {', '.join(CORRUPTIONS)}")
-    if severity not in SEVERITIES:
-        raise FaceDetError(f"severity must be 1, 2 or 3, not {severity}")
+    kind, value = _find(corruption, severity)
     digest = hashlib.blake2b(f"{corruption}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
     rng = np.random.default_rng(int.from_bytes(digest, "big"))
+    return kind.apply(image, value, np.asarray(boxes, np.float64).reshape(-1, 4), rng)
+
+
+def corrupted_boxes(boxes: NDArray[np.float64], corruption: str, severity: int, size: tuple[int, int]) -> Boxes:
+    """Returns where the faces are after :func:`corrupt`: only rotation moves them.
+
+    Args:
+        boxes: Boxes of the faces, (N, 4), x1 y1 x2 y2 in pixels.
+        corruption: Key of :data:`CORRUPTIONS`.
+        severity: 1, 2 or 3; of rotation also 4.
+        size: Width and height of the image before the corruption.
+
+    Raises:
+        FaceDetError: The corruption or severity is unknown.
+
+    Example:
+        >>> corrupted_boxes(np.array([[0.0, 0, 20, 30]]), "rotation", 4, (60, 40)).round(6).tolist()
+        [[40.0, 10.0, 60.0, 40.0]]
+    """
+    kind, value = _find(corruption, severity)
+    return kind.move(boxes, value, size)
+
+
+def _find(corruption: str, severity: int) -> tuple[Corruption, float]:
+    if corruption not in CORRUPTIONS:
+        raise FaceDetError(f"unknown corruption {corruption!r}; known are {', '.join(CORRUPTIONS)}")
     kind = CORRUPTIONS[corruption]
-    faces = np.asarray(boxes, np.float64).reshape(-1, 4)
-    return kind.apply(image, kind.values[severity - 1], faces, rng)
+    if severity not in SEVERITIES[: len(kind.values)]:
+        raise FaceDetError(f"severity of {corruption} must be 1 to {len(kind.values)}, not {severity}")
+    return kind, kind.values[severity - 1]
 
 
 def blur(image: Image, sigma: float) -> Image:
@@ -191,14 +218,20 @@ def lower_resolution(image: Image, factor: float) -> Image:
     return _uint8(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
+def _stay(boxes: Boxes, *_: Any) -> Boxes:
+    """Returns the boxes as they are."""
+    return boxes
+
+
 @dataclass(frozen=True)
 class Corruption:
     """A kind of corruption.
 
     Attributes:
         unit: Unit of ``values``.
-        values: Strength for each of :data:`SEVERITIES`.
+        values: Strength for each severity, three or four.
         apply: Function (image, value, boxes (N, 4) float64, random numbers) → new image.
+        move: Function (boxes (N, 4) float64, value, width and height of the image) → boxes in the new image.
 
     Example:
         >>> CORRUPTIONS["jpeg"].unit, CORRUPTIONS["jpeg"].values
@@ -206,8 +239,9 @@ class Corruption:
     """
 
     unit: str
-    values: tuple[float, float, float]
-    apply: Callable[[Image, float, NDArray[np.float64], Generator], Image]
+    values: tuple[float, ...]
+    apply: Callable[[Image, float, Boxes, Generator], Image]
+    move: Callable[[Boxes, float, tuple[int, int]], Boxes] = _stay
 
 
 CORRUPTIONS = {
@@ -224,6 +258,12 @@ CORRUPTIONS = {
     ),
     "occlusion": Corruption("share of the face", (0.2, 0.35, 0.5), erase_faces),
     "low_resolution": Corruption("times smaller", (2, 3, 4), lambda image, value, *_: lower_resolution(image, value)),
+    "rotation": Corruption(
+        "degrees, clockwise",
+        (15, 45, 90, 180),
+        lambda image, value, *_: Rotation((image.shape[1], image.shape[0]), value).image(image),
+        lambda boxes, value, size: Rotation(size, value).boxes(boxes),
+    ),
 }
 """Name → corruption; lengths are in pixels of the image (images of WIDER FACE are 1024 pixels wide)."""
 

@@ -9,7 +9,6 @@ import numpy as np
 from facedet_mm.benchmark.results import Results
 from facedet_mm.benchmark.robustness import CLEAN, Cell
 from facedet_mm.datasets.ground_truth import SETTINGS
-from facedet_mm.imaging.corruptions import SEVERITIES
 from facedet_mm.report.plots import check_plot, new_figure, save_figure
 
 _LEAST_SPAN = 10.0
@@ -31,7 +30,8 @@ def plot_heat_map(results: Results, path: str | os.PathLike[str]) -> None:
     cells = [cell for cell in results.cells if cell.severity]
     rows = list(dict.fromkeys(cell.row for cell in cells))
     clean = results.ap[Cell(CLEAN)]
-    ap = np.full((len(SETTINGS), len(rows), len(SEVERITIES)), np.nan)
+    severities = range(1, 1 + max((cell.severity for cell in cells), default=0))
+    ap = np.full((len(SETTINGS), len(rows), len(severities)), np.nan)
     for cell in cells:
         ap[:, rows.index(cell.row), cell.severity - 1] = [100 * results.ap[cell][setting] for setting in SETTINGS]
     lost = 100 * np.array([clean[setting] for setting in SETTINGS])[:, None, None] - ap
@@ -42,7 +42,7 @@ def plot_heat_map(results: Results, path: str | os.PathLike[str]) -> None:
     for axes, setting, values, colors in zip(panels, SETTINGS, ap, lost, strict=True):
         image = axes.imshow(colors, cmap="Reds", vmin=0, vmax=span, aspect="auto")
         axes.set_title(f"{setting}, clean {100 * clean[setting]:.1f}")
-        axes.set_xticks(range(len(SEVERITIES)), SEVERITIES)
+        axes.set_xticks(range(len(severities)), severities)
         axes.set_yticks(range(len(rows)), rows)
         axes.set_xlabel("severity")
         for (y, x), value in np.ndenumerate(values):

@@ -68,12 +68,13 @@ class StreamOptions(Settings):
     smoothing: bool = field(
         default=True, metadata=setting("Smoothing of the boxes and landmarks of tracked faces", FLAG)
     )
-    score_thr: float = field(
-        default=0.5,
+    score_thr: float | None = field(
+        default=None,
         metadata=setting(
             "Score above which a face without a track is returned, with ID -1; tracked faces always are",
             FRACTION,
             metavar="T",
+            default_help="the threshold of the detector's model",
         ),
     )
     keyframes: int | Literal["adaptive"] = field(
@@ -105,11 +106,12 @@ class StreamOptions(Settings):
             raise FaceDetError("keyframes need tracking: between them, faces are where their tracks predict them")
 
     @property
-    def detector_score_thr(self) -> float:
+    def detector_score_thr(self) -> float | None:
         """Score threshold for the detector, which is low for trackers that also use detections with low scores."""
         if self.tracker is None:
             return self.score_thr
-        return min(self.score_thr, TrackerSettings.from_preset(self.tracker).low_thr)
+        low = TrackerSettings.from_preset(self.tracker).low_thr
+        return low if self.score_thr is None else min(self.score_thr, low)
 
 
 class FaceStream:
@@ -134,6 +136,8 @@ class FaceStream:
     def __init__(self, detector: Detector, options: StreamOptions, fps: float, remember: int = 0) -> None:
         self._detector = detector
         self._options = options
+        told = detector.replace(score_thr=None).options if options.score_thr is None else options
+        self._score_thr = told.score_thr or 0.0  # a detector tells a number
         self._tracker = ByteTracker(options.tracker or "faces", fps, keep_untracked=True)
         self._smoother = FaceSmoother() if options.smoothing else None
         self._policy = KeyframePolicy(options.keyframes)
@@ -169,7 +173,7 @@ class FaceStream:
     def _shown(self, faces: Faces) -> Faces:
         """Returns the tracked faces and the untracked ones above the score threshold."""
         tracked = faces.track_ids > 0 if faces.track_ids is not None else np.zeros(len(faces), bool)
-        return faces[tracked | (faces.scores > self._options.score_thr)]
+        return faces[tracked | (faces.scores > self._score_thr)]
 
     def _detect(self, frame: Frame) -> Faces:
         self.detections += 1

@@ -139,9 +139,10 @@ class VideoFaceDetector:
         return new
 
     def _open(self, detector: DetectorOptions, video: VideoOptions) -> None:
-        self.options = video
+        opened = open_detector(replace(detector, score_thr=video.score_thr))
+        self.options = replace(video, score_thr=opened.options.score_thr)
         self._models = (detector.model, detector.weights)
-        self.detector = open_detector(replace(detector, score_thr=video.detector_score_thr))
+        self.detector = opened.replace(score_thr=self.options.detector_score_thr)
 
     def stream(self, source: Output | int | Source) -> Iterator[tuple[Frame, Faces]]:
         """Yields the frames of a video with their faces, in order.

@@ -10,6 +10,9 @@ from typing import Any
 
 from facedet_mm.errors import ModelError
 
+UNKNOWN_SCORE_THR = 0.5
+"""Score threshold for models that are not in the table."""
+
 _PACKAGE = Path(__file__).parents[1]
 _OFFICIAL = {
     **{f"scrfd_{size}": f"scrfd_{ours}" for size, ours in (("500m", "0.5g"), ("1000m", "1g"), ("2500m", "2.5g"))},
@@ -62,6 +65,10 @@ class ZooModel:
         gflops: Multiply-adds in units of 10⁹ at 640×480, ``None`` where not published.
         ap: Published WIDER FACE val AP in percent: easy, medium, hard.
         ap_size: Input size of those figures, ``'640'`` or ``'original'``.
+        score_thr: Recommended score threshold: the smallest at which the precision on WIDER FACE train images is 95 %,
+            see ``tools/analysis/choose_thresholds.py``; 0.5 where that was not measured.
+        at_score_thr: Precision and recall at it in percent, on 404 images of WIDER FACE val and for faces of all sizes;
+            ``None`` where they were not measured.
         landmarks: Whether the model predicts five landmarks.
         config: Config file name in ``configs``, ``None`` where the model can't be trained here.
         sources: Places to download the file from, best first; empty for a bundled model.
@@ -82,6 +89,8 @@ class ZooModel:
     gflops: float | None
     ap: tuple[float, float, float]
     ap_size: str
+    score_thr: float
+    at_score_thr: tuple[float, float] | None
     landmarks: bool
     config: str | None
     sources: tuple[Source, ...]
@@ -145,8 +154,9 @@ def _read_table() -> dict[str, ZooModel]:
 
 
 def _model(row: dict[str, Any]) -> ZooModel:
-    sources = tuple(Source(**source) for source in row["sources"])
-    return ZooModel(**{**row, "ap": tuple(row["ap"]), "sources": sources})
+    sources, at_score_thr = tuple(Source(**source) for source in row["sources"]), row["at_score_thr"]
+    tuples = {"ap": tuple(row["ap"]), "at_score_thr": at_score_thr and tuple(at_score_thr), "sources": sources}
+    return ZooModel(**{**row, **tuples})
 
 
 MODELS = _read_table()

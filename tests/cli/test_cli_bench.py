@@ -37,7 +37,7 @@ def test_the_table_holds_every_combination_and_times_an_image_not_a_batch(
     for row in rows:
         assert row["median_ms"] == pytest.approx(8 if row["size"] == "auto" else 4)
         assert row["p95_ms"] == pytest.approx(row["median_ms"])
-        assert row["faces"] > 15
+        assert row["faces"] > 5
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 2 + 8
     assert printed[2].split()[:3] == ["320", "1", "1"]

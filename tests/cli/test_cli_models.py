@@ -56,12 +56,15 @@ def test_the_list_holds_every_model_with_its_published_figures(capsys: pytest.Ca
     assert main(["models", "list"]) == 0
     output = capsys.readouterr().out
     assert [line.split()[0] for line in output.split("\n\n")[0].splitlines()[1:]] == list(MODELS)
-    assert row(output, "yunet_n") == "yunet_n yunet 0.08 0.45 0.3 89.20 88.30 81.10 original 5 bundled Apache-2.0"
+    assert row(output, "yunet_n") == (
+        "yunet_n yunet 0.08 0.45 0.3 89.20 88.30 81.10 original 0.76 95.3 31.4 5 bundled Apache-2.0"
+    )
     assert row(output, "scrfd_2.5g_kps") == (
-        "scrfd_2.5g_kps scrfd 0.82 - 3.3 93.80 92.02 77.13 640 5 not downloaded non-commercial research"
+        "scrfd_2.5g_kps scrfd 0.82 - 3.3 93.80 92.02 77.13 640 0.45 95.4 41.3 5 not downloaded non-commercial research"
     )
     assert row(output, "scrfd_34g") == (
-        "scrfd_34g scrfd 9.80 34.13 39.2 96.06 94.92 85.29 640 - not downloaded, unverified non-commercial research"
+        "scrfd_34g scrfd 9.80 34.13 39.2 96.06 94.92 85.29 640 0.50 - - - "
+        "not downloaded, unverified non-commercial research"
     )
     assert str(home) in output
     assert not home.exists()

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -21,11 +22,12 @@ from facedet_mm.benchmark.accuracy import IOU_THR, SCORE_THR, clean_ap, find_ima
 from facedet_mm.benchmark.results import Results
 from facedet_mm.benchmark.robustness import Cell, measure, plan_cells
 from facedet_mm.cli import main
-from facedet_mm.datasets import read_ground_truth
+from facedet_mm.datasets import GroundTruth, read_ground_truth
 from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.corruptions import CORRUPTIONS, corrupt
 from facedet_mm.imaging.low_light import LowLight
 from facedet_mm.io.images import read_image
+from facedet_mm.structures import Faces
 from facedet_mm.zoo import asset_path
 
 pytest.importorskip("matplotlib")
@@ -73,7 +75,7 @@ def test_a_cell_scores_what_detecting_and_evaluating_the_corrupted_images_scores
 ) -> None:
     assert main(command(samples, tmp_path / "out", "--clahe")) == 0
     cells = cells_of(tmp_path / "out")
-    assert len(cells) == 1 + 7 * 3 + 3
+    assert len(cells) == 1 + 7 * 3 + 3 + 4
     truth = read_ground_truth(samples[0])
     for key in (("clean", 0, False), ("occlusion", 2, False), ("noise", 3, False), ("gamma", 3, True)):
         corruption, severity, clahe = key
@@ -110,6 +112,27 @@ def test_the_table_and_the_mean_drop_are_those_of_the_json(
     assert lines[6].split() == ["mean", "drop", *(f"{100 * drop[s]:.2f}" for s in SETTINGS)]
     assert lines[-2:] == [str(tmp_path / "robustness.json"), str(tmp_path / "heat_map.png")]
     assert (tmp_path / "heat_map.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_faces_of_rotated_images_count_where_the_rotation_puts_them(turned: bool, tmp_path: Path) -> None:
+    boxes = np.array([[5, 5, 25, 35], [60, 20, 80, 55]])
+    truth = GroundTruth.from_images([(name, boxes[i % 2 :], [False] * (2 - i % 2)) for i, name in enumerate(NAMES)])
+    for name in NAMES:
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((70, 100, 3), np.uint8))
+    waiting = iter(range(len(NAMES)))
+
+    def detect(images: list[np.ndarray]) -> list[Faces]:
+        x1, y1, x2, y2 = boxes[next(waiting) % 2 :].T
+        assert [image.shape for image in images] == [(100, 70, 3)]
+        corners = [70 - y2, x1, 70 - y1, x2] if turned else [x1, y1, x2, y2]
+        return [Faces(np.stack(corners, axis=1), np.ones(len(x1)))]
+
+    detector: Any = SimpleNamespace(detect_batch=detect)
+    ((_, ap),) = measure(detector, truth, find_images(tmp_path, truth), [Cell("rotation", 3)])
+    assert ap["hard"] == float(turned)
 
 
 def test_figures_do_not_depend_on_the_order_of_the_images_or_the_number_of_workers(
@@ -275,7 +298,7 @@ def test_a_setting_without_faces_is_null_in_the_json(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--corruptions", "fog"], "invalid choice: 'fog'"),
-        (["--severities", "4"], "invalid choice: 4"),
+        (["--severities", "5"], "invalid choice: 5"),
         (["--severities", "high"], "invalid int value: 'high'"),
         (["--workers", "0"], "must be a whole number from 1 on"),
     ],
@@ -295,6 +318,14 @@ def refused(arguments: list[str], capsys: Any) -> str:
     assert message.startswith("facedet robustness: error: ")
     assert message.count("\n") == 1
     return str(message)
+
+
+def test_a_severity_that_no_wanted_corruption_has_is_refused(
+    samples: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    message = refused(command(samples, tmp_path / "out", "--corruptions", "jpeg", "noise", "--severities", "4"), capsys)
+    assert "no severity 4 of jpeg, noise; only rotation has it" in message
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_missing_or_damaged_is_named_and_nothing_is_written(
@@ -356,7 +387,7 @@ def test_without_matplotlib_the_error_says_what_to_install_before_the_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_mean_drop_counts_every_corrupted_cell_once_and_none_with_clahe(tmp_path: Path) -> None:
+def test_the_mean_drop_counts_every_corrupted_cell_once_and_none_with_clahe_or_rotation(tmp_path: Path) -> None:
     def ap(*values: float) -> dict[str, float]:
         return dict(zip(SETTINGS, values, strict=True))
 
@@ -367,19 +398,28 @@ def test_the_mean_drop_counts_every_corrupted_cell_once_and_none_with_clahe(tmp_
         Cell("jpeg", 1): ap(0.9, 0.7, 0.5),
         Cell("gamma", 3): ap(0.5, 0.5, 0.5),
         Cell("gamma", 3, clahe=True): ap(0.0, 0.0, 0.0),
+        Cell("rotation", 4): ap(0.0, 0.0, 0.0),
     }
     assert results.mean_drop() == pytest.approx(ap(0.2, 0.2, 0.2))
     results.save()
     assert Results.open(results.path, {}).ap == results.ap
 
 
+def test_rotation_alone_has_no_mean_drop(samples: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    assert main(command(samples, tmp_path, "--corruptions", "rotation", "--severities", "3", "4")) == 0
+    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    assert rows[2:4] == [["rotation", "3", "90"], ["rotation", "4", "180"]]
+    assert rows[4] == []
+    assert len(rows) == 7
+
+
 def test_the_heat_map_is_darkest_where_most_is_lost(tmp_path: Path) -> None:
     from facedet_mm.report.heat_map import plot_heat_map
 
     results = Results(tmp_path / "r.json", {})
-    for cell in plan_cells(CORRUPTIONS, [1, 2, 3]):
+    for cell in plan_cells(CORRUPTIONS, [1, 2, 3, 4]):
         results.ap[cell] = dict.fromkeys(SETTINGS, 0.9)
-    results.ap[Cell("low_resolution", 3)]["hard"] = 0.2
+    results.ap[Cell("rotation", 4)]["hard"] = 0.2
     results.ap[Cell("gaussian_blur", 1)] = {"easy": 0.55, "medium": 0.9, "hard": 0.9}
     plot_heat_map(results, tmp_path / "map.png")
     image = cv2.imread(str(tmp_path / "map.png"))
@@ -420,7 +460,7 @@ def test_robust_configs_differ_from_theirs_in_the_four_augmentations_alone(root:
     pytest.importorskip("mmdet")
     from facedet_mm.plugin.apis.build import load_config
 
-    for path in sorted((root / "configs" / "robust").glob("*.py")):
+    for path in sorted((root / "configs" / "robust").glob("*_robust.py")):
         robust = load_config(path)
         plain = load_config(root / "configs" / path.name.replace("_robust", ""))
         pipeline = robust.train_dataloader.dataset.pipeline

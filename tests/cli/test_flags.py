@@ -78,7 +78,8 @@ class FakeDetector:
     """Finds the same three faces, above its threshold, in every image, and keeps no secrets."""
 
     def __init__(self, log: MagicMock, options: DetectorOptions) -> None:
-        self.log, self.options = log, options
+        score_thr = 0.5 if options.score_thr is None else options.score_thr
+        self.log, self.options = log, replace(options, score_thr=score_thr)
 
     def replace(self, **changes: Any) -> FakeDetector:
         return FakeDetector(self.log, replace(self.options, **changes))

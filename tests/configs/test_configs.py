@@ -108,13 +108,17 @@ def test_the_schedule_is_the_published_one():
     assert ten.auto_scale_lr.base_batch_size == 8
 
 
+ROBUST = {
+    "robust": ["RandomGaussianBlur", "RandomJPEG", "RandomGammaDark", "RandomFaceErasing"],
+    "rotation": ["RandomFaceRotation"],
+}
+"""Ending of a config in robust/ → steps that it adds."""
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "robust").glob("*.py")), ids=lambda p: p.stem)
 def test_robust_configs_add_their_augmentations_before_packing(path):
+    model, _, kind = path.stem.rpartition("_")
     robust = [step.type for step in load_config(path).train_dataloader.dataset.pipeline]
-    base = [
-        step.type
-        for step in load_config(path.parents[1] / path.name.replace("_robust", "")).train_dataloader.dataset.pipeline
-    ]
-    added = ["RandomGaussianBlur", "RandomJPEG", "RandomGammaDark", "RandomFaceErasing"]
-    assert robust == [*base[:-1], *added, base[-1]]
+    base = [step.type for step in load_config(path.parents[1] / f"{model}.py").train_dataloader.dataset.pipeline]
+    assert robust == [*base[:-1], *ROBUST[kind], base[-1]]
     assert base[-1] == "PackFaceInputs"

@@ -12,10 +12,10 @@ import pytest
 from facedet_mm.errors import FaceDetError
 from facedet_mm.imaging.corruptions import (
     CORRUPTIONS,
-    SEVERITIES,
     add_noise,
     blur,
     corrupt,
+    corrupted_boxes,
     darken,
     erase_faces,
     lower_resolution,
@@ -25,6 +25,9 @@ from facedet_mm.imaging.corruptions import (
 from facedet_mm.io.images import read_image
 from facedet_mm.zoo import asset_path
 
+SEVERITIES = (1, 2, 3)
+IN_PLACE = sorted(set(CORRUPTIONS) - {"rotation"})
+"""The corruptions that leave every pixel in its place."""
 FACES = np.array([[40.0, 30, 120, 130], [200, 60, 290, 150]])
 
 
@@ -37,14 +40,15 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return 10 * math.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2))
 
 
-def test_there_are_seven_corruptions_in_three_severities_over_the_promised_ranges() -> None:
-    assert len(CORRUPTIONS) == 7
-    assert all(len(kind.values) == len(SEVERITIES) == 3 for kind in CORRUPTIONS.values())
+def test_there_are_seven_corruptions_in_three_severities_and_rotation_over_the_promised_ranges() -> None:
+    assert len(CORRUPTIONS) == 8
+    assert all(len(CORRUPTIONS[name].values) == 3 for name in IN_PLACE)
+    assert CORRUPTIONS["rotation"].values == (15, 45, 90, 180)
     assert (CORRUPTIONS["jpeg"].values[0], CORRUPTIONS["jpeg"].values[-1]) == (80, 20)
     assert (CORRUPTIONS["gamma"].values[0], CORRUPTIONS["gamma"].values[-1]) == (1.5, 3.0)
 
 
-@pytest.mark.parametrize("corruption", CORRUPTIONS)
+@pytest.mark.parametrize("corruption", IN_PLACE)
 def test_a_corruption_gives_an_image_of_the_same_kind_and_leaves_its_argument(
     corruption: str, photo: np.ndarray
 ) -> None:
@@ -54,10 +58,11 @@ def test_a_corruption_gives_an_image_of_the_same_kind_and_leaves_its_argument(
         assert (out.shape, out.dtype) == (photo.shape, np.uint8)
         assert not np.shares_memory(out, photo)
         assert (out != photo).any()
+        assert corrupted_boxes(FACES, corruption, severity, (360, 260)) is FACES
     np.testing.assert_array_equal(photo, before)
 
 
-@pytest.mark.parametrize("corruption", CORRUPTIONS)
+@pytest.mark.parametrize("corruption", IN_PLACE)
 def test_each_severity_is_further_from_the_image_than_the_one_before(corruption: str, photo: np.ndarray) -> None:
     near = [psnr(corrupt(photo, corruption, severity, "a/1.jpg", FACES), photo) for severity in SEVERITIES]
     assert near[0] > near[1] > near[2]
@@ -211,7 +216,26 @@ def test_an_image_of_a_lower_resolution_holds_means_of_blocks() -> None:
     np.testing.assert_allclose(center, expected, atol=1.0)
 
 
-@pytest.mark.parametrize("corruption", CORRUPTIONS)
+@pytest.mark.parametrize(("severity", "quarters"), [(3, -1), (4, 2)])
+def test_rotated_faces_are_where_their_boxes_say(severity: int, quarters: int, photo: np.ndarray) -> None:
+    turned = corrupt(photo, "rotation", severity, "a/1.jpg", FACES)
+    np.testing.assert_array_equal(turned, np.rot90(photo, quarters))
+    for before, after in zip(FACES, corrupted_boxes(FACES, "rotation", severity, (360, 260)), strict=True):
+        (x1, y1, x2, y2), (u1, v1, u2, v2) = before.astype(int), np.rint(after).astype(int)
+        np.testing.assert_array_equal(turned[v1:v2, u1:u2], np.rot90(photo[y1:y2, x1:x2], quarters))
+
+
+@pytest.mark.parametrize("degrees", [15, 45])
+def test_slanted_faces_are_where_their_boxes_say(degrees: int) -> None:
+    image = np.zeros((260, 360, 3), np.uint8)
+    cv2.ellipse(image, (245, 105), (45, 60), 0, 0, 360, (255, 255, 255), -1)
+    severity = CORRUPTIONS["rotation"].values.index(degrees) + 1
+    rows, columns = np.nonzero(corrupt(image, "rotation", severity, "a")[..., 0] > 190)
+    (box,) = corrupted_boxes(np.array([[200.0, 45, 291, 166]]), "rotation", severity, (360, 260))
+    assert box == pytest.approx([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], abs=1.5)
+
+
+@pytest.mark.parametrize("corruption", IN_PLACE)
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 40, 3), (3, 2, 3)])
 def test_an_image_of_a_few_pixels_can_be_corrupted(corruption: str, shape: tuple) -> None:
     for severity in SEVERITIES:
@@ -220,8 +244,15 @@ def test_an_image_of_a_few_pixels_can_be_corrupted(corruption: str, shape: tuple
 
 @pytest.mark.parametrize(
     ("corruption", "severity", "message"),
-    [("fog", 1, "unknown corruption 'fog'; known are gaussian_blur, "), ("jpeg", 4, "severity must be 1, 2 or 3")],
+    [
+        ("fog", 1, "unknown corruption 'fog'; known are gaussian_blur, "),
+        ("jpeg", 4, "severity of jpeg must be 1 to 3, not 4"),
+        ("rotation", 5, "severity of rotation must be 1 to 4, not 5"),
+        ("noise", 0, "severity of noise must be 1 to 3, not 0"),
+    ],
 )
 def test_what_there_is_not_is_refused(corruption: str, severity: int, message: str, photo: np.ndarray) -> None:
     with pytest.raises(FaceDetError, match=message):
         corrupt(photo, corruption, severity, "a")
+    with pytest.raises(FaceDetError, match=message):
+        corrupted_boxes(FACES, corruption, severity, (360, 260))

@@ -217,7 +217,7 @@ def test_landmarks_keep_their_place_in_a_box_that_moves_and_grows() -> None:
 @pytest.mark.parametrize(("fps", "interval"), [(30, 40), (5, 10), (1, "adaptive")])
 def test_ids_outlive_intervals_longer_than_a_track_is_remembered(fps: float, interval) -> None:
     detector = Still()
-    stream = FaceStream(detector, StreamOptions(keyframes=interval), fps)
+    stream = FaceStream(detector, StreamOptions(keyframes=interval, score_thr=0.5), fps)
     image = texture(0)
     ids = [stream.update(Frame(image, n, n / fps)).track_ids.tolist() for n in range(1, 121)]
     assert ids == [[1]] * 120
@@ -226,15 +226,13 @@ def test_ids_outlive_intervals_longer_than_a_track_is_remembered(fps: float, int
 
 def test_a_face_missed_in_one_look_keeps_its_id() -> None:
     detector = Still(missing=range(1, 3))
-    stream = FaceStream(detector, StreamOptions(keyframes=40), 30)
+    stream = FaceStream(detector, StreamOptions(keyframes=40, score_thr=0.5), 30)
     ids = [stream.update(Frame(texture(0), n, n / 30)).track_ids.tolist() for n in range(1, 161)]
     assert ids[0] == ids[-1] == [1]
 
 
 class Still:
     """The same face in every look, but for those that miss it."""
-
-    score_thr, iou_thr, input_size = 0.1, 0.4, 640
 
     def __init__(self, missing: range = range(0)) -> None:
         self.calls, self._missing = 0, missing

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -24,16 +26,20 @@ from facedet_mm.video.face_stream import FaceStream, StreamOptions
 from facedet_mm.video.frame import Frame, SourceInfo
 from facedet_mm.video.reader import Reader, Source
 from facedet_mm.video.sources import open_source
-from facedet_mm.zoo import asset_path
+from facedet_mm.zoo import MODELS, asset_path
 
 CLIP = asset_path("four_people.mp4")
 
 
 class FakeDetector:
-    """Sees what a list says, a frame after the other."""
+    """Sees what a list says, a frame after the other; its model's own threshold is 0.6."""
 
-    def __init__(self, frames: list[Faces]) -> None:
+    def __init__(self, frames: Iterable[Faces], score_thr: float | None = 0.1) -> None:
         self._frames = iter(frames)
+        self.options = DetectorOptions(score_thr=0.6 if score_thr is None else score_thr)
+
+    def replace(self, score_thr: float | None) -> FakeDetector:
+        return FakeDetector(self._frames, score_thr)
 
     def detect(self, image: object) -> Faces:  # noqa: ARG002
         return next(self._frames)
@@ -353,13 +359,35 @@ def test_a_path_alone_and_a_name_alone_make_the_detector(data: Path) -> None:
 
 
 def test_all_options_of_the_detector_reach_it_and_the_input_size_is_auto_by_default(monkeypatch) -> None:
-    monkeypatch.setattr(pipeline, "open_detector", lambda options: options)
+    def opened(options: DetectorOptions) -> SimpleNamespace:
+        return SimpleNamespace(options=options, replace=lambda **changes: dataclasses.replace(options, **changes))
+
+    monkeypatch.setattr(pipeline, "open_detector", opened)
     assert VideoFaceDetector().detector == DetectorOptions(score_thr=0.1, input_size="auto")
     wanted = dict(iou_thr=0.3, input_size=320, max_faces=5, tiles=(640, 640), threads=2, precision="int8")
     video = VideoFaceDetector("w.onnx", "scrfd_1g", "tensorrt", False, score_thr=0.6, **wanted)
     assert video.detector == DetectorOptions("scrfd_1g", "w.onnx", "tensorrt", score_thr=0.6, **wanted)
     with pytest.raises(TypeError, match="speed"):
         VideoFaceDetector(speed=2)
+
+
+def test_without_a_threshold_the_models_own_counts_for_faces_without_a_track() -> None:
+    own = MODELS["yunet_n"].score_thr
+    video, untracked = VideoFaceDetector(), VideoFaceDetector(use_tracking=False)
+    assert (video.options.score_thr, video.detector.options.score_thr) == (own, 0.1)
+    assert (untracked.options.score_thr, untracked.detector.options.score_thr) == (own, own)
+    explicit = VideoFaceDetector(score_thr=0.3), VideoFaceDetector(use_tracking=False, score_thr=0.0)
+    assert [v.options.score_thr for v in explicit] == [0.3, 0.0]
+    assert [v.detector.options.score_thr for v in explicit] == [0.1, 0.0]
+
+
+@pytest.mark.parametrize(("score_thr", "shown"), [(None, 1), (0.5, 2), (0.0, 3)])
+def test_a_stream_asks_the_detector_for_the_models_own_threshold(score_thr: float | None, shown: int) -> None:
+    boxes = [[10, 10, 50, 60], [70, 10, 110, 60], [120, 10, 150, 60]]
+    found = Faces(boxes, [0.65, 0.55, 0.2])
+    stream = FaceStream(FakeDetector([Faces([], []), found]), StreamOptions(score_thr=score_thr), fps=30)
+    stream.update(Frame(noise(0), 1, 0.0))
+    assert len(stream.update(Frame(noise(0), 2, 1 / 30))) == shown
 
 
 def test_every_frame_of_a_file_is_seen_once() -> None:

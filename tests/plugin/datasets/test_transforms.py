@@ -24,6 +24,7 @@ from facedet_mm.plugin.datasets.transforms import (
     PackFaceInputs,
     RandomFaceErasing,
     RandomFaceFlip,
+    RandomFaceRotation,
     RandomGammaDark,
     RandomGaussianBlur,
     RandomJPEG,
@@ -290,6 +291,91 @@ def test_half_of_the_images_are_flipped_by_default():
     assert 900 < flipped < 1100
 
 
+# Rotation
+
+
+def turned_by(monkeypatch: pytest.MonkeyPatch, degrees: float, data: dict) -> dict:
+    monkeypatch.setattr(random, "uniform", lambda low, high: degrees)  # noqa: ARG005
+    return RandomFaceRotation(prob=1.0)(data)
+
+
+def test_a_quarter_turn_moves_pixels_boxes_and_landmarks_exactly(monkeypatch):
+    data = face_image(300, 300)
+    data["img"][:40] = 77
+    data["gt_bboxes"] = HorizontalBoxes(torch.tensor([[110.0, 105, 190, 195]]))
+    data["gt_keypoints"] += [0, 3]
+    points = data["gt_keypoints"][0].copy()
+    image = data["img"].copy()
+    out = turned_by(monkeypatch, 90, data)
+    np.testing.assert_array_equal(out["img"], np.rot90(image, -1))
+    assert out["gt_bboxes"].numpy().tolist() == [[105, 110, 195, 190]]
+    assert out["gt_keypoints"][0].tolist() == [[300 - y, x] for x, y in points.tolist()]
+
+
+@pytest.mark.parametrize("degrees", [-150.0, 30.0, 45.0, 100.0])
+def test_each_landmark_stays_on_its_own_color_at_any_angle(degrees, monkeypatch):
+    data = face_image(320, 400)
+    data["gt_keypoints_visible"][0] = [0.1, 0.2, 0.3, 0.4, 0.5]
+    out = turned_by(monkeypatch, degrees, data)
+    assert out["img"].shape == (320, 400, 3)
+    for point, color in zip(out["gt_keypoints"][0], COLORS, strict=True):
+        assert block_center(out["img"], color) == pytest.approx(point, abs=0.6)
+    assert out["gt_keypoints_visible"][0].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    left, right = out["gt_keypoints"][0, :2]
+    assert np.degrees(np.arctan2(*(right - left)[::-1])) == pytest.approx(degrees, abs=0.01)
+
+
+@pytest.mark.parametrize("degrees", [-150.0, 30.0, 45.0, 90.0])
+def test_a_turned_box_has_the_half_sides_of_the_turned_ellipse(degrees, monkeypatch):
+    out = turned_by(monkeypatch, degrees, results(noise(200, 300), [[100, 60, 180, 150]]))
+    x1, y1, x2, y2 = out["gt_bboxes"].numpy()[0]
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    assert (x2 - x1) / 2 == pytest.approx(np.hypot(40 * cos, 45 * sin), rel=1e-5)
+    assert (y2 - y1) / 2 == pytest.approx(np.hypot(40 * sin, 45 * cos), rel=1e-5)
+    assert (x1 + x2) / 2 == pytest.approx(150 + (140 - 150) * cos - (105 - 100) * sin, rel=1e-5)
+    assert (y1 + y2) / 2 == pytest.approx(100 + (140 - 150) * sin + (105 - 100) * cos, rel=1e-5)
+
+
+def test_faces_that_leave_the_image_are_dropped_with_all_that_belongs_to_them(monkeypatch):
+    boxes = [[0, 0, 40, 40], [180, 80, 220, 120], [350, 90, 390, 110]]
+    data = results(noise(200, 400), boxes, ignore=[False, False, True])
+    data["gt_keypoints"] += np.arange(3)[:, None, None]
+    data["gt_keypoints_visible"] *= np.arange(3)[:, None]
+    out = turned_by(monkeypatch, 90, data)
+    assert out["gt_bboxes"].numpy().tolist() == [[180, 80, 220, 120]]
+    assert out["gt_ignore_flags"].tolist() == [False]
+    assert out["gt_keypoints_visible"].tolist() == [[1.0] * 5]
+    assert out["gt_keypoints"].shape == (1, 5, 2)
+    assert len(out["gt_bboxes_labels"]) == 1
+
+
+@pytest.mark.parametrize(("ignore", "turned"), [([False], False), ([True], True)])
+def test_an_image_that_would_lose_its_last_face_that_counts_stays(ignore, turned, monkeypatch):
+    data = results(noise(100, 400), [[0, 30, 40, 70]], ignore=ignore)
+    image = data["img"].copy()
+    out = turned_by(monkeypatch, 90, data)
+    assert len(out["gt_bboxes"]) == 1 - turned
+    assert (out["img"] != image).any() == turned
+
+
+def test_angles_are_drawn_evenly_to_both_sides_for_the_asked_share_of_images(monkeypatch):
+    drawn, rotation = [], geometry.Rotation
+    monkeypatch.setattr(
+        geometry, "Rotation", lambda *args, **kwargs: drawn.append(args[1]) or rotation(*args, **kwargs)
+    )
+    for _ in range(2000):
+        RandomFaceRotation(degrees=30, prob=0.25)(results(np.zeros((8, 8, 3), np.uint8), [[2, 2, 6, 6]]))
+    assert 430 < len(drawn) < 570
+    assert (min(drawn), max(drawn)) == pytest.approx((-30, 30), abs=1)
+    assert abs(np.mean(drawn)) < 3
+
+
+@pytest.mark.parametrize("arguments", [dict(degrees=0), dict(degrees=181), dict(degrees=-5), dict(prob=1.5)])
+def test_a_rotation_that_cannot_be_is_refused(arguments):
+    with pytest.raises(ValueError, match="must be"):
+        RandomFaceRotation(**arguments)
+
+
 # Colors
 
 
@@ -529,6 +615,7 @@ def test_the_same_seed_gives_the_same_image_and_another_seed_another():
         for transform in (
             RandomSquareCrop(size=64),
             RandomFaceFlip(),
+            RandomFaceRotation(),
             FacePhotoMetricDistortion(),
             RandomGaussianBlur(prob=0.5),
             RandomJPEG(prob=0.5),

@@ -7,7 +7,12 @@ from facedet_mm.plugin.datasets.transforms.degradation import (
     RandomJPEG,
 )
 from facedet_mm.plugin.datasets.transforms.formatting import LoadFaceAnnotations, LoadFaceImage, PackFaceInputs
-from facedet_mm.plugin.datasets.transforms.geometry import KeepRatioResize, RandomFaceFlip, RandomSquareCrop
+from facedet_mm.plugin.datasets.transforms.geometry import (
+    KeepRatioResize,
+    RandomFaceFlip,
+    RandomFaceRotation,
+    RandomSquareCrop,
+)
 from facedet_mm.plugin.datasets.transforms.photometric import FacePhotoMetricDistortion
 
 __all__ = [
@@ -18,6 +23,7 @@ __all__ = [
     "PackFaceInputs",
     "RandomFaceErasing",
     "RandomFaceFlip",
+    "RandomFaceRotation",
     "RandomGammaDark",
     "RandomGaussianBlur",
     "RandomJPEG",

@@ -1,4 +1,4 @@
-"""Geometric transforms: square crop, resize and flip."""
+"""Geometric transforms: square crop, resize, flip and rotation."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mmdet.structures.bbox import HorizontalBoxes, autocast_box_type
 from numpy.typing import NDArray
 
 from facedet_mm.imaging.augmentation import crop_square
+from facedet_mm.imaging.rotation import Rotation
 
 FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]
 """Order of the landmarks after mirroring: eyes and mouth corners swap."""
@@ -76,11 +77,9 @@ class RandomSquareCrop(BaseTransform):
         kept = _inside(centers, start, side)
         origin = np.array(start * 2, np.float32)
         results["gt_bboxes"] = _boxes((boxes[kept] - origin) * np.float32(factor))
-        for key in ("gt_bboxes_labels", "gt_ignore_flags", "gt_keypoints_visible"):
-            if key in results:
-                results[key] = results[key][kept]
+        _keep(results, kept)
         if "gt_keypoints" in results:
-            results["gt_keypoints"] = (results["gt_keypoints"][kept] - origin[:2]) * np.float32(factor)
+            results["gt_keypoints"] = (results["gt_keypoints"] - origin[:2]) * np.float32(factor)
 
         results["img"] = crop_square(results["img"], *start, side, size, self.fill)
         results["img_shape"] = (size, size)
@@ -194,6 +193,63 @@ class RandomFaceFlip(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(prob={self.prob})"
+
+
+@TRANSFORMS.register_module()
+@avoid_cache_randomness
+class RandomFaceRotation(BaseTransform):
+    """Turns the image about its center by a random angle; size stays, and what the turn uncovers is gray.
+
+    Boxes become the tight ones of the turned faces, see :class:`facedet_mm.imaging.rotation.Rotation`, and are not
+    clipped. Landmarks keep their order: a left eye stays the left eye, wherever it is in the image, so that aligned
+    faces are upright. Faces whose center leaves the image are dropped; where that would leave no face that counts, the
+    image stays as it is.
+
+    Args:
+        degrees: Largest angle to either side.
+        prob: Probability of turning.
+        fill: Gray value outside the image.
+
+    Raises:
+        ValueError: ``degrees`` is not in (0, 180], or ``prob`` not in [0, 1].
+    """
+
+    def __init__(self, degrees: float = 180, prob: float = 0.5, fill: int = 128) -> None:
+        if not 0 < degrees <= 180:
+            raise ValueError(f"degrees must be above 0 and at most 180, not {degrees}")
+        if not 0 <= prob <= 1:
+            raise ValueError(f"prob must be between 0 and 1, not {prob}")
+        self.degrees, self.prob, self.fill = degrees, prob, fill
+
+    @autocast_box_type()
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Turns ``img``, ``gt_bboxes`` and the landmarks, or leaves them unchanged."""
+        if random.random() >= self.prob:
+            return results
+        height, width = results["img"].shape[:2]
+        turn = Rotation((width, height), random.uniform(-self.degrees, self.degrees), canvas=(width, height))
+        boxes = turn.boxes(results["gt_bboxes"].numpy())
+        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+        kept = ((centers > 0) & (centers < (width, height))).all(axis=1)
+        counts = ~results["gt_ignore_flags"]
+        if counts.any() and not (kept & counts).any():
+            return results
+        results["gt_bboxes"] = _boxes(boxes[kept])
+        _keep(results, kept)
+        if "gt_keypoints" in results:
+            results["gt_keypoints"] = turn.points(results["gt_keypoints"])
+        results["img"] = turn.image(results["img"], self.fill)
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(degrees={self.degrees}, prob={self.prob}, fill={self.fill})"
+
+
+def _keep(results: dict[str, Any], kept: NDArray[np.bool_]) -> None:
+    """Drops all annotations but the boxes of the faces that are not ``kept``, (N,) bool."""
+    for key in ("gt_bboxes_labels", "gt_ignore_flags", "gt_keypoints", "gt_keypoints_visible"):
+        if key in results:
+            results[key] = results[key][kept]
 
 
 def _boxes(corners: NDArray[np.float32]) -> HorizontalBoxes:
