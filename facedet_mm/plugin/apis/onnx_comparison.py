@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from facedet_mm.detectors.layouts import before_sigmoid, rows_of_maps
 from facedet_mm.detectors.preprocess import Normalization, fit, make_blob
 from facedet_mm.errors import ModelError
 
@@ -24,8 +25,9 @@ def compare_with_onnx(
 
     Args:
         model: An SCRFD in eval mode.
-        reference: ONNX file of the same model in any export format: with or without a batch axis, fixed or
-            dynamic size, boxes and landmarks in units of the stride or in pixels.
+        reference: ONNX file of the same model in any export format: rows with or without a batch axis or maps, scores
+            after or before their sigmoid, fixed or dynamic size, boxes and landmarks in units of the stride or in
+            pixels.
         image: Image (H, W, 3) uint8 BGR.
 
     Returns:
@@ -85,7 +87,22 @@ def _run_reference(
         raise _cannot_run(reference, error) from error
     if not all(isinstance(output, np.ndarray) and output.ndim >= 2 for output in outputs):
         raise ModelError(f"{reference}: its outputs are not tables of scores, boxes and landmarks, so it is no SCRFD")
-    return blob, [output.reshape(-1, output.shape[-1]) for output in outputs]
+    try:
+        return blob, _rows(outputs, width, height)
+    except ValueError as error:
+        raise ModelError(f"{reference}: {error}") from error
+
+
+def _rows(outputs: list[NDArray[np.float32]], width: int, height: int) -> list[NDArray[np.float32]]:
+    """Returns rows (N, columns) of outputs that are rows or maps, with scores after their sigmoid."""
+    if any(output.ndim == 4 for output in outputs):
+        shapes, places, _ = rows_of_maps([output.shape for output in outputs], width, height)
+        by_cell = [output.transpose(0, 2, 3, 1) for output in outputs] if places else outputs
+        outputs = [output.reshape(shape) for output, shape in zip(by_cell, shapes, strict=True)]
+    rows = [output.reshape(-1, output.shape[-1]) for output in outputs]
+    scores = [output for output in rows if output.shape[1] == 1]
+    logits = bool(scores) and before_sigmoid(scores, 1)
+    return [1 / (1 + np.exp(-output)) if logits and output.shape[1] == 1 else output for output in rows]
 
 
 def _cannot_run(reference: str | os.PathLike[str], error: Exception) -> ModelError:
