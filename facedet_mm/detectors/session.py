@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from facedet_mm.detectors.base import CPU_BATCH_PIXELS, LetterboxDetector, NetworkInput
 from facedet_mm.detectors.end2end import DecodedHead, check_fixed_thresholds, find_decoded_head, select_faces
 from facedet_mm.detectors.heads import Head, Place, find_head
-from facedet_mm.detectors.layouts import before_sigmoid, rows_of_maps
+from facedet_mm.detectors.layouts import before_sigmoid, ends_in_sigmoid, rows_of_maps
 from facedet_mm.detectors.metadata import read_metadata
 from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.postprocess import postprocess
@@ -259,13 +259,13 @@ def _find_any_head(
         if session.places:
             shapes = [place.shape(outputs) for place in session.places]
             return replace(find_head(shapes, width, height, metadata, session.places), logits=True), metadata
-        return _find_raw_head(outputs, width, height, metadata), metadata
+        return _find_raw_head(session.path, outputs, width, height, metadata), metadata
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{session.path} is not a face detector of a known kind: {error}; {EXPECTED}") from error
 
 
 def _find_raw_head(
-    outputs: Sequence[NDArray[np.float32]], width: int, height: int, metadata: Mapping[str, Any]
+    path: Path, outputs: Sequence[NDArray[np.float32]], width: int, height: int, metadata: Mapping[str, Any]
 ) -> Head:
     """Returns the head of the outputs for noise of ``width`` × ``height``, which are rows or maps."""
     shapes, places = [output.shape for output in outputs], tuple[Place, ...]()
@@ -274,7 +274,8 @@ def _find_raw_head(
         metadata = {"strides": strides, **metadata}
     head = find_head(shapes, width, height, metadata, places)
     scores = sorted((i for i, shape in enumerate(shapes) if shape[-1] == 1), key=lambda i: -shapes[i][-2])
-    return replace(head, logits=before_sigmoid([outputs[i] for i in scores], head.scores))
+    parts = [outputs[i] for i in scores]
+    return replace(head, logits=before_sigmoid(parts, head.scores, lambda: ends_in_sigmoid(path, scores)))
 
 
 def _metadata(session: Session) -> dict[str, Any]:

@@ -7,9 +7,11 @@ takes pixels as they lie in memory. An input of one size becomes one of any size
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+import onnx
 
 from facedet_mm.detectors.contents import check_contents, read_onnx
 from facedet_mm.detectors.heads import Place, input_of
@@ -66,6 +68,23 @@ def open_fastest(
     return opened, None
 
 
+def free(path: Path) -> bytes | None:
+    """Returns the content of an ONNX file with an input of any size, proven; ``None`` if its size is free or must stay.
+
+    Raises:
+        ModelError: The file holds what :func:`check_contents` refuses.
+    """
+    for kept in _KEPT[:2]:
+        model = _read(path)
+        freed = free_axes(model, kept) if model else ()
+        if not model or "height" not in freed:
+            return None
+        content: bytes = model.SerializeToString()
+        if disproof(path, Rewritten(content, (), False, freed=freed)) is None:
+            return content
+    return None
+
+
 def rewrite(path: Path, *, may_interleave: bool, kept: Collection[str] = ()) -> Rewritten | None:
     """Reads an ONNX file and rewrites it.
 
@@ -81,15 +100,12 @@ def rewrite(path: Path, *, may_interleave: bool, kept: Collection[str] = ()) -> 
     Raises:
         ModelError: The file holds what :func:`check_contents` refuses.
     """
-    model = read_onnx(path)
+    model = _read(path)
     if model is None:
         return None
-    check_contents(path, model)
     try:
         metadata = read_metadata(next((p.value for p in model.metadata_props if p.key == "facedet_mm"), ""))
     except ValueError:
-        return None
-    if has_external_weights(model.graph):
         return None
     freed = free_axes(model, kept)
     branches = fuse_heads(model)
@@ -99,6 +115,15 @@ def rewrite(path: Path, *, may_interleave: bool, kept: Collection[str] = ()) -> 
     to_rgb = _takes_rgb(places, metadata) if places and may_interleave else None
     interleaved = to_rgb is not None and interleave(model.graph, flip=to_rgb)
     return Rewritten(model.SerializeToString(), places, interleaved, bool(to_rgb), freed)
+
+
+def _read(path: Path) -> onnx.ModelProto | None:
+    """Returns a checked file that lies in one piece, or ``None``."""
+    model = read_onnx(path)
+    if model is None:
+        return None
+    check_contents(path, model)
+    return None if has_external_weights(model.graph) else model
 
 
 def _takes_rgb(places: Sequence[Place], metadata: Mapping[str, Any]) -> bool:

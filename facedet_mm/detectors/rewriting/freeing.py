@@ -14,7 +14,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from facedet_mm.detectors.rewriting.graphs import Graph, is_node, is_rewritable, opset_of, rebuild
 
-_AXES = {
+_AXES: dict[int, dict[int, str]] = {
     TensorProto.FLOAT: {0: "batch", 2: "height", 3: "width"},
     TensorProto.UINT8: {0: "batch", 1: "height", 2: "width"},
 }

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facedet_mm.detectors.layouts import before_sigmoid, rows_of_maps
+from facedet_mm.detectors.layouts import rows_of_maps
 from facedet_mm.detectors.preprocess import Normalization, fit, make_blob
 from facedet_mm.errors import ModelError
 
@@ -52,9 +52,12 @@ def compare_with_onnx(
                 f"{reference}: its outputs with {columns} columns have {[len(t) for t in theirs]} rows, "
                 f"but {[len(m) for m in mine]} were expected for {kind}"
             )
-        in_pixels = () if kind == "scores" else ((8, 16, 32),)
-        units = ((1, 1, 1), *in_pixels)
-        differences[kind] = float(np.min([_largest_difference(mine, theirs, unit) for unit in units]))
+        readings = [theirs]
+        if kind == "scores":
+            readings.append([1 / (1 + np.exp(-t)) for t in theirs])
+        else:
+            readings.append([t / stride for t, stride in zip(theirs, (8, 16, 32), strict=True)])
+        differences[kind] = float(np.min([_largest_difference(mine, reading) for reading in readings]))
     return differences
 
 
@@ -94,23 +97,18 @@ def _run_reference(
 
 
 def _rows(outputs: list[NDArray[np.float32]], width: int, height: int) -> list[NDArray[np.float32]]:
-    """Returns rows (N, columns) of outputs that are rows or maps, with scores after their sigmoid."""
+    """Returns rows (N, columns) of outputs that are rows or maps."""
     if any(output.ndim == 4 for output in outputs):
         shapes, places, _ = rows_of_maps([output.shape for output in outputs], width, height)
         by_cell = [output.transpose(0, 2, 3, 1) for output in outputs] if places else outputs
         outputs = [output.reshape(shape) for output, shape in zip(by_cell, shapes, strict=True)]
-    rows = [output.reshape(-1, output.shape[-1]) for output in outputs]
-    scores = [output for output in rows if output.shape[1] == 1]
-    logits = bool(scores) and before_sigmoid(scores, 1)
-    return [1 / (1 + np.exp(-output)) if logits and output.shape[1] == 1 else output for output in rows]
+    return [output.reshape(-1, output.shape[-1]) for output in outputs]
 
 
 def _cannot_run(reference: str | os.PathLike[str], error: Exception) -> ModelError:
     return ModelError(f"{reference}: ONNX Runtime cannot run it ({str(error).splitlines()[0]})")
 
 
-def _largest_difference(
-    mine: list[NDArray[np.float32]], theirs: list[NDArray[np.float32]], units: tuple[int, ...]
-) -> np.floating:
+def _largest_difference(mine: list[NDArray[np.float32]], theirs: list[NDArray[np.float32]]) -> np.floating:
     # unlike Python's max, NumPy's keeps a NaN
-    return np.max([np.abs(m - t / unit).max() for m, t, unit in zip(mine, theirs, units, strict=True)])
+    return np.max([np.abs(m - t).max() for m, t in zip(mine, theirs, strict=True)])
