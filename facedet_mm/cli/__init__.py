@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from facedet_mm.cli.console import patient_console
+from facedet_mm.cli.console import detector_log, patient_console
 from facedet_mm.cli.parsing import Parser
 from facedet_mm.errors import FaceDetError, MissingDependencyError
 from facedet_mm.system.text import one_line
@@ -79,7 +79,7 @@ def guard(run: Callable[[], int], name: str) -> int:
         for ending in ("SIGTERM", "SIGHUP"):
             if (number := getattr(signal, ending, None)) and signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, signal.default_int_handler)
-    with patient_console() as console:
+    with patient_console() as console, detector_log(name):
         stop = None
         try:
             status = _guarded(run, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 from facedet_mm.system.files import write_text
 from facedet_mm.system.targets import goes_to_stdout
+from facedet_mm.system.text import one_line
 
 _NUMBERS = {"stdout": 1, "stderr": 2}
 
@@ -97,6 +99,36 @@ def patient_console() -> Iterator[Console]:
                 getattr(sys, name).flush()
             if stream is not None:
                 setattr(sys, name, stream)
+
+
+@contextmanager
+def detector_log(name: str) -> Iterator[None]:
+    """Prints what detectors log during the block, such as the device that ``auto`` chose, on standard error.
+
+    Args:
+        name: What the lines begin with: the command.
+    """
+    log, handler = logging.getLogger("facedet_mm.detectors"), _Lines(name)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+class _Lines(logging.Handler):
+    """Prints each record as one line on the standard error of that moment."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._command = name
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a record."""
+        print(f"{self._command}: {one_line(record.getMessage())}", file=sys.stderr)
 
 
 def _is_open(number: int) -> bool:

@@ -6,10 +6,12 @@ import importlib
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from facedet_mm.detectors.base import Detector, Image
+from facedet_mm.detectors.choosing import choices
 from facedet_mm.detectors.onnx import OnnxDetector
 from facedet_mm.detectors.options import DetectorOptions, InputSizes
 from facedet_mm.detectors.preprocess import InputSize
@@ -79,6 +81,8 @@ def open_detector(options: DetectorOptions) -> Detector:
 
 
 def _file_detector(path: str | os.PathLike[str], options: DetectorOptions) -> Detector:
+    if options.device == "auto":
+        return _fastest_detector(path, options)
     backend = (options.device or "cpu").partition(":")[0]
     if backend == "tensorrt":
         return _tensorrt_detector(path, vars(options))
@@ -89,6 +93,23 @@ def _file_detector(path: str | os.PathLike[str], options: DetectorOptions) -> De
     except ImportError as error:
         raise missing_dependency("device 'openvino'", "openvino", error) from error
     return OpenVinoDetector(path, **vars(options))
+
+
+def _fastest_detector(path: str | os.PathLike[str], options: DetectorOptions) -> Detector:
+    """Returns a detector on the fastest device that works; the log says which."""
+    failures = list[str]()
+    *others, last = choices(path, options.precision)
+    for choice in others:
+        try:
+            detector = _file_detector(path, replace(options, device=choice.device))
+        except (MissingDependencyError, ModelError) as error:
+            failures.append(f"; {choice.device} does not work: {error}")
+            continue
+        _LOG.info("device 'auto': %s (%s)%s", choice.device, choice.reason, "".join(failures))
+        return detector
+    detector = _file_detector(path, replace(options, device=last.device))
+    _LOG.info("device 'auto': %s (%s)%s", last.device, last.reason, "".join(failures))
+    return detector
 
 
 def _tensorrt_detector(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Detector:
@@ -120,6 +141,9 @@ def _torch_detector(
         module = importlib.import_module("facedet_mm.plugin.apis.torch_detector")
     except ImportError as error:
         raise missing_dependency("a .pth checkpoint runs in PyTorch and MMDetection", "train", error) from error
+    if options["device"] == "auto":
+        options = {**options, "device": None}
+        _LOG.info("device 'auto': PyTorch's best one, which is a GPU where there is one")
     return cast(Detector, module.TorchDetector(**{**options, "config": config, "weights": weights}))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,8 @@ from facedet_mm.detectors.preprocess import Normalization
 
 Family = Literal["scrfd", "yunet"]
 
-_STRIDES = (8, 16, 32, 64, 128)
+STRIDES = (8, 16, 32, 64, 128)
+"""Strides of the heads of files without metadata."""
 _MAX_ANCHORS = 4
 _NORMALIZATION = {
     "scrfd": Normalization((127.5, 127.5, 127.5), (128, 128, 128), to_rgb=True),
@@ -26,8 +28,6 @@ _NORMALIZATION = {
 @dataclass(frozen=True)
 class Place:
     """Where the rows of one output of a file lie, if the network returns maps (N, C, H, W) instead.
-
-    The maps hold scores before their sigmoid.
 
     Attributes:
         map: Index of the map.
@@ -81,14 +81,32 @@ class RowLevel:
         if not len(rows):
             return None
         cells = _cells(self.stride, len(scores), self.anchors, width).take(rows, 0)
-        return cells, np.concatenate([outputs[i].take(rows, 0) for i in self.outputs], axis=1)
+        tables = (outputs[i].reshape(len(scores), -1) for i in self.outputs)
+        return cells, np.concatenate([table.take(rows, 0) for table in tables], axis=1)
 
     def fits(self, outputs: Sequence[NDArray[np.float32]], batch: int, width: int, height: int) -> bool:
         """Returns whether the outputs of a batch have the shapes that belong to an input of this size."""
-        rows = (height // self.stride) * (width // self.stride) * self.anchors
+        cells = height // self.stride, width // self.stride
         shapes = [outputs[i].shape for i in self.outputs]
-        whole = all(shape[:-1] == ((rows,) if len(shape) == 2 and batch == 1 else (batch, rows)) for shape in shapes)
-        return whole and shapes[0][-1] == 4 and shapes[-1][-1] == 1
+        if len(shapes[0]) == 4:
+            whole, anchors = all(shape[:-1] == (batch, *cells) for shape in shapes), self.anchors
+        else:
+            rows, anchors = cells[0] * cells[1] * self.anchors, 1
+            whole = all(shape[:-1] in ([(rows,), (1, rows)] if batch == 1 else [(batch, rows)]) for shape in shapes)
+        return whole and shapes[0][-1] == 4 * anchors and shapes[-1][-1] == anchors
+
+
+@dataclass(frozen=True, eq=False)
+class MapPart:
+    """Values of a row that lie in one map.
+
+    Attributes:
+        map: Index of the map.
+        channels: (A, V) channels of the values, for each anchor.
+    """
+
+    map: int
+    channels: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -97,42 +115,35 @@ class MapLevel:
 
     Attributes:
         stride: Distance between two cells in pixels.
-        map: Index of its map.
-        channels: For each anchor, the channels of the values of a row, ordered as in :class:`RowLevel`.
+        parts: The parts of a row, whose values come in the order of :class:`RowLevel`.
     """
 
     stride: int
-    map: int
-    channels: tuple[tuple[int, ...], ...]
+    parts: tuple[MapPart, ...]
 
     def pick(
         self, outputs: Sequence[NDArray[np.float32]], least: float, width: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Does what :meth:`RowLevel.pick` does."""
-        level_map = outputs[self.map]
-        size = level_map.shape[1] * level_map.shape[2]
-        values, first = level_map.reshape(-1), self.channels[0][-1]
-        found = (values[first * size : (first + len(self.channels)) * size] > least).nonzero()[0]
+        part = self.parts[-1]
+        scores = outputs[part.map]
+        size, anchors, first = scores.shape[1] * scores.shape[2], len(part.channels), part.channels[0, -1]
+        found = (scores.reshape(-1)[first * size : (first + anchors) * size] > least).nonzero()[0]
         if not len(found):
             return None
-        if len(self.channels) == 1:
-            cell, channels = found, self._channels
-        else:
-            anchor, cell = np.divmod(found, size)
-            channels = self._channels.take(anchor, 0)
-        rows = values.take(channels * size + cell[:, None])
-        return _cells(self.stride, size, 1, width).take(cell, 0), rows
+        anchor, cell = (0, found) if anchors == 1 else np.divmod(found, size)
+        places = [part.channels[anchor] * size + cell[:, None] for part in self.parts]
+        rows = [outputs[part.map].reshape(-1).take(place) for part, place in zip(self.parts, places, strict=True)]
+        return (
+            _cells(self.stride, size, 1, width).take(cell, 0),
+            rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1),
+        )
 
     def fits(self, outputs: Sequence[NDArray[np.float32]], batch: int, width: int, height: int) -> bool:
         """Does what :meth:`RowLevel.fits` does."""
-        shape = outputs[self.map].shape
-        least = max(map(max, self.channels)) + 1
         cells = (batch, height // self.stride, width // self.stride)
-        return len(shape) == 4 and (shape[0], *shape[2:]) == cells and shape[1] >= least
-
-    @cached_property
-    def _channels(self) -> NDArray[np.intp]:
-        return np.array(self.channels)
+        shapes = [(outputs[part.map].shape, part.channels.max()) for part in self.parts]
+        return all(len(s) == 4 and (s[0], *s[2:]) == cells and s[1] > last for s, last in shapes)
 
 
 @dataclass(frozen=True)
@@ -145,6 +156,7 @@ class Head:
         scores: Number of factors of a score: one for SCRFD; two for YuNet, the second of which is the objectness.
         landmarks: Whether the head has landmarks.
         normalization: Normalization of the input.
+        logits: Whether the scores come before their sigmoid.
     """
 
     family: Family
@@ -152,6 +164,7 @@ class Head:
     scores: int
     landmarks: bool
     normalization: Normalization
+    logits: bool = False
 
     @property
     def divisor(self) -> int:
@@ -161,11 +174,6 @@ class Head:
     def fits(self, outputs: Sequence[NDArray[np.float32]], batch: int, width: int, height: int) -> bool:
         """Returns whether the outputs of a batch belong to an input of ``width`` × ``height``."""
         return all(level.fits(outputs, batch, width, height) for level in self.levels)
-
-    @property
-    def logits(self) -> bool:
-        """Whether the scores come before their sigmoid."""
-        return isinstance(self.levels[0], MapLevel)
 
 
 def find_head(
@@ -236,21 +244,23 @@ def _cells(stride: int, rows: int, anchors: int, width: int) -> NDArray[np.float
 
 
 def _map_level(stride: int, places: Sequence[Place]) -> MapLevel:
-    """Returns the level whose boxes, landmarks and scores lie in these ``places`` of one map."""
-    maps, anchors = {place.map for place in places}, {place.anchors for place in places}
-    if len(maps) != 1 or len(anchors) != 1:
-        raise ValueError(f"the outputs of stride {stride} lie in {len(maps)} maps")
-    channels = (
-        tuple(place.first + anchor * place.values + i for place in places for i in range(place.values))
-        for anchor in range(*anchors)
-    )
-    return MapLevel(stride, maps.pop(), tuple(channels))
+    """Returns the level whose boxes, landmarks and scores lie in these ``places``."""
+    if len({place.anchors for place in places}) != 1:
+        raise ValueError(f"the outputs of stride {stride} have different numbers of anchors")
+    parts = []
+    for index, group in groupby(places, lambda place: place.map):
+        channels = [
+            place.first + np.arange(place.anchors * place.values).reshape(place.anchors, place.values)
+            for place in group
+        ]
+        parts.append(MapPart(index, np.concatenate(channels, axis=1)))
+    return MapLevel(stride, tuple(parts))
 
 
 def _stride(rows: int, width: int, height: int) -> int:
     """Returns the smallest stride whose cells have a whole number of anchors."""
-    for stride in _STRIDES:
+    for stride in STRIDES:
         cells = (height // stride) * (width // stride)
         if cells and rows % cells == 0 and 0 < rows // cells <= _MAX_ANCHORS:
             return stride
-    raise ValueError(f"{rows} rows fit no stride of {_STRIDES} for an input of {width} x {height}")
+    raise ValueError(f"{rows} rows fit no stride of {STRIDES} for an input of {width} x {height}")

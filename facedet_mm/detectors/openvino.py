@@ -188,6 +188,11 @@ def _checked(precision: str, core: ov.Core, device: str) -> str:
     return precision
 
 
+def cpu_capabilities() -> list[str]:
+    """Returns the names of what OpenVINO can calculate with on this CPU, such as ``'BF16'``."""
+    return _capabilities(_core(), "cpu")
+
+
 def _capabilities(core: ov.Core, device: str) -> list[str]:
     names: list[str] = core.get_property(device.upper().replace(":", "."), "OPTIMIZATION_CAPABILITIES")
     return names

@@ -109,8 +109,8 @@ class DetectorOptions(Settings):
     device: str | None = field(
         default=None,
         metadata=setting(
-            "Device: cpu, openvino (the fastest on most CPUs; openvino:gpu for a GPU), cuda, cuda:1, tensorrt, "
-            "tensorrt:1, coreml or directml; PyTorch's own names for .pth files",
+            "Device: auto (the fastest that is installed), cpu, openvino (the fastest on most CPUs; openvino:gpu for a "
+            "GPU), cuda, cuda:1, tensorrt, tensorrt:1, coreml or directml; PyTorch's own names for .pth files",
             metavar="D",
             default_help="the CPU for .onnx files and the best device for .pth files",
             fixed=True,

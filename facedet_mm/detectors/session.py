@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from facedet_mm.detectors.base import CPU_BATCH_PIXELS, LetterboxDetector, NetworkInput
 from facedet_mm.detectors.end2end import DecodedHead, check_fixed_thresholds, find_decoded_head, select_faces
 from facedet_mm.detectors.heads import Head, Place, find_head
+from facedet_mm.detectors.layouts import before_sigmoid, ends_in_sigmoid, rows_of_maps
 from facedet_mm.detectors.metadata import read_metadata
 from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.postprocess import postprocess, traces_close_up
@@ -23,7 +25,10 @@ from facedet_mm.detectors.views import Seen
 from facedet_mm.errors import ModelError
 from facedet_mm.zoo import recommended_score_thr
 
-EXPECTED = "expected an SCRFD or YuNet file: a float (N, 3, H, W) input and, for each stride, score and box outputs"
+EXPECTED = (
+    "expected an SCRFD or YuNet file: a float (N, 3, H, W) input and, for each stride, score and box outputs, as rows "
+    "or maps"
+)
 NMS_INPUTS = frozenset({"score_thr", "iou_thr", "content_size"})
 """Optional inputs of a file with NMS inside: its thresholds, (1,) float32, and the sizes (width, height) of the images
 in the input, (N, 2) float32."""
@@ -102,7 +107,7 @@ class SessionDetector(LetterboxDetector):
         has_batch_axis = (
             isinstance(self.head, DecodedHead)
             or bool(session.places)
-            or all(len(shape) == 3 for shape in session.output_shapes)
+            or all(len(shape) in (3, 4) for shape in session.output_shapes)
         )
         if not has_batch_axis and batch not in (None, 1):
             raise ModelError(f"{session.path} takes {batch} images at a time, but its outputs have no batch axis")
@@ -256,21 +261,31 @@ def _find_any_head(
     """Returns how the outputs are read, and the metadata."""
     width, height = fixed_size or trial_size
     batch = session.input_shape[0] or 1
-    shapes = [tuple(d for d in shape if d is not None) for shape in session.output_shapes]
     try:
         metadata = _metadata(session)
-        if session.places:
-            maps = session.run(_blank(session, batch, width, height))
-            shapes = [place.shape(maps) for place in session.places]
-            return find_head(shapes, width, height, metadata, session.places), metadata
-        if decoded := find_decoded_head(session.output_shapes, metadata):
+        if not session.places and (decoded := find_decoded_head(session.output_shapes, metadata)):
             return decoded, metadata
-        # A file with a free input may still declare the output sizes of the input it was exported with.
-        if not (fixed_size and all(len(s) == len(t) for s, t in zip(shapes, session.output_shapes, strict=True))):
-            shapes = [output.shape for output in session.run(_blank(session, batch, width, height))]
-        return find_head(shapes, width, height, metadata), metadata
+        outputs = session.run(_noise(session, batch, width, height))
+        if session.places:
+            shapes = [place.shape(outputs) for place in session.places]
+            return replace(find_head(shapes, width, height, metadata, session.places), logits=True), metadata
+        return _find_raw_head(session.path, outputs, width, height, metadata), metadata
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{session.path} is not a face detector of a known kind: {error}; {EXPECTED}") from error
+
+
+def _find_raw_head(
+    path: Path, outputs: Sequence[NDArray[np.float32]], width: int, height: int, metadata: Mapping[str, Any]
+) -> Head:
+    """Returns the head of the outputs for noise of ``width`` × ``height``, which are rows or maps."""
+    shapes, places = [output.shape for output in outputs], tuple[Place, ...]()
+    if any(len(shape) == 4 for shape in shapes):
+        shapes, places, strides = rows_of_maps(shapes, width, height)
+        metadata = {"strides": strides, **metadata}
+    head = find_head(shapes, width, height, metadata, places)
+    scores = sorted((i for i, shape in enumerate(shapes) if shape[-1] == 1), key=lambda i: -shapes[i][-2])
+    parts = [outputs[i] for i in scores]
+    return replace(head, logits=before_sigmoid(parts, head.scores, lambda: ends_in_sigmoid(path, scores)))
 
 
 def _metadata(session: Session) -> dict[str, Any]:
@@ -280,7 +295,8 @@ def _metadata(session: Session) -> dict[str, Any]:
         raise ValueError(f"its metadata is damaged or wrong ({error}); export the file again") from error
 
 
-def _blank(session: Session, batch: int, width: int, height: int) -> NDArray[Any]:
+def _noise(session: Session, batch: int, width: int, height: int) -> NDArray[Any]:
+    random, pixels = np.random.default_rng(0), (batch, height, width, 3)
     if _takes_pixels(session):
-        return np.zeros((batch, height, width, 3), np.uint8)
-    return np.zeros((batch, height, width, 3) if session.interleaved else (batch, 3, height, width), np.float32)
+        return random.integers(0, 256, pixels, np.uint8)
+    return random.random(pixels if session.interleaved else (batch, 3, height, width), np.float32) * 2 - 1

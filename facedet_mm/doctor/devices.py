@@ -40,6 +40,8 @@ def check_devices(
             if "error" in result and (gpus or device != "cuda"):
                 remedy = f"pip install --force-reinstall {_ONNXRUNTIME_GPU}"
                 problems.append(failed_test(test, result["error"], None, remedy))
+    if devices:
+        devices["auto"] = _outcome(run_tests(["device:auto"])["device:auto"])
     if gpus and details.get("onnxruntime") and "cuda" not in devices:
         problems.append(
             Problem(

@@ -83,7 +83,8 @@ def _find_faces(device: str) -> str:
         raise RuntimeError(f"found {faces} instead of 29 faces in the test image")
     start = time.perf_counter()
     detector.detect(image)
-    return f"{faces} of 29 faces, {1000 * (time.perf_counter() - start):.0f} ms"
+    chosen = f"{detector.options.device}, " if device == "auto" else ""
+    return f"{chosen}{faces} of 29 faces, {1000 * (time.perf_counter() - start):.0f} ms"
 
 
 def _torch(torch: Any) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from exported_files import as_maps, of_one_size
 from fake_tensorrt import World
 
 from facedet_mm.detectors import OnnxDetector, build_detector
@@ -88,6 +89,13 @@ class TestDetecting:
         faces = detector(precision="fp32", input_size=size).detect(solvay)
         assert_same(faces, OnnxDetector(YUNET, input_size=size).detect(solvay))
         assert world.builds == 1
+
+    @pytest.mark.parametrize("sigmoid", [True, False])
+    def test_reads_maps_after_and_before_the_sigmoid(self, sigmoid: bool, solvay: np.ndarray, tmp_path: Path) -> None:
+        onnx.save(as_maps(onnx.load(YUNET), sigmoid=sigmoid), tmp_path / "maps.onnx")
+        assert_same(
+            detector(tmp_path / "maps.onnx", precision="fp32").detect(solvay), OnnxDetector(YUNET).detect(solvay)
+        )
 
     def test_half_floats_change_scores_in_the_fourth_digit(self, solvay: np.ndarray) -> None:
         assert_same(detector().detect(solvay), OnnxDetector(YUNET).detect(solvay), scores=2e-3, boxes=0.2)
@@ -357,7 +365,17 @@ class TestShapes:
         with pytest.raises(ModelError, match=r"shape \(1, 3, 2176, 3008\) is outside.*height 32-1024"):
             found.detect(solvay)
 
-    def test_a_file_of_one_size_takes_no_other(self, data: Path) -> None:
+    def test_a_file_of_one_size_takes_others(self, solvay: np.ndarray, tmp_path: Path) -> None:
+        onnx.save(of_one_size(onnx.load(YUNET), 320, 256), tmp_path / "fixed.onnx")
+        for size in ((320, 256), 640, "auto"):
+            found = detector(tmp_path / "fixed.onnx", input_size=size, precision="fp32")
+            expected = OnnxDetector(YUNET, input_size=size).detect(solvay)
+            faces = found.detect(solvay)
+            assert len(faces) == len(expected) > 5
+            assert np.allclose(faces.scores, expected.scores, atol=1e-5)
+
+    def test_a_file_that_needs_its_size_takes_no_other(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("facedet_mm.detectors.rewriting.disproof", lambda *_: "it needs its size")
         path = data / "weights" / "scrfd_500m_bnkps_640.onnx"
         assert detector(path, input_size="auto").options.input_size == (640, 640)
         with pytest.raises(ModelError, match="takes only inputs of batch 1, height 640, width 640, not"):

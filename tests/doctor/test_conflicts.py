@@ -64,6 +64,9 @@ class TestConflicts:
         assert find_conflicts({"torch": "2.14.0"}) == []
 
 
+AUTO = {"detail": "cpu, 29 faces"}
+
+
 class TestDevices:
     @staticmethod
     def check(onnxruntime: str, gpus: Sequence[str] = (), torch: str = "", **results: dict[str, str]) -> tuple:
@@ -71,7 +74,7 @@ class TestDevices:
 
         def run_tests(names: Sequence[str]) -> SmokeTestResults:
             tested.extend(names)
-            return {name: results[name.removeprefix("device:")] for name in names}
+            return {name: {"auto": AUTO, **results}[name.removeprefix("device:")] for name in names}
 
         packages = [
             Package("onnxruntime", "1.23", "onnxruntime>=1.18", True, "onnxruntime", onnxruntime),
@@ -81,12 +84,13 @@ class TestDevices:
         return (*check_devices(checks, gpus, run_tests), tested)
 
     def test_those_of_the_features_are_not_tested_again(self) -> None:
-        assert self.check(CPU_ONLY) == ({"cpu": "29 of 29 faces"}, [], [])
+        expected = {"cpu": "29 of 29 faces", "auto": "cpu, 29 faces"}
+        assert self.check(CPU_ONLY) == (expected, [], ["device:auto"])
 
     def test_a_provider_is_tested_where_onnx_runtime_has_it(self) -> None:
         devices, problems, tested = self.check(f"CUDAExecutionProvider, {CPU_ONLY}", GPU, cuda={"detail": "29 faces"})
-        assert devices == {"cpu": "29 of 29 faces", "cuda": "29 faces"}
-        assert (problems, tested) == ([], ["device:cuda"])
+        assert devices == {"cpu": "29 of 29 faces", "cuda": "29 faces", "auto": "cpu, 29 faces"}
+        assert (problems, tested) == ([], ["device:cuda", "device:auto"])
 
     def test_cuda_that_fails_is_broken_only_with_a_gpu(self) -> None:
         providers = f"CUDAExecutionProvider, {CPU_ONLY}"

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, NodeProto, helper, numpy_helper
+from onnx import NodeProto, helper, numpy_helper
 
-from facedet_mm.detectors.rewriting.graphs import STANDARD, Conv, Graph, in_order, rebuild
+from facedet_mm.detectors.rewriting.graphs import Conv, Graph, is_rewritable, opset_of, rebuild
 
 _BLOCK = 16
 """Number of channels that a runtime computes together."""
@@ -49,13 +49,9 @@ def fuse_heads(model: onnx.ModelProto) -> dict[str, Branch]:
     Returns:
         Name of the value that was the map of a branch → where it lies now; empty if there was nothing to fuse.
     """
-    kinds = {attribute.type for node in model.graph.node for attribute in node.attribute}
-    if not kinds.isdisjoint({AttributeProto.GRAPH, AttributeProto.GRAPHS}):
-        return {}  # the body of a loop may use any value
-    opset = max((entry.version for entry in model.opset_import if entry.domain in STANDARD), default=0)
-    if in_order(model.graph.node) is None or not 0 < opset <= onnx.defs.onnx_opset_version():
+    if not is_rewritable(model):
         return {}
-    heads = _Heads(Graph(model.graph), opset)
+    heads = _Heads(Graph(model.graph), opset_of(model))
     instead: dict[str, list[NodeProto]] = {}  # first output of a node → the nodes that replace it
     for convs in list(heads.siblings()):
         instead.update(heads.fuse(convs))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
 
-from onnx import GraphProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, defs
 
 STANDARD = ("", "ai.onnx")
 """Names of the domain of the standard operators."""
@@ -90,6 +90,20 @@ class Graph:
         groups = next((attribute.i for attribute in attributes if attribute.name == "group"), 1)
         others = [a.SerializeToString(deterministic=True) for a in attributes if a.name != "group"]
         return Conv(node, weights, groups, (kernel.data_type, *kernel.dims[1:], *others))
+
+
+def is_rewritable(model: ModelProto) -> bool:
+    """Returns whether all nodes are known: no bodies, no cycles, and an opset that this version of ONNX has."""
+    kinds = {attribute.type for node in model.graph.node for attribute in node.attribute}
+    if not kinds.isdisjoint({AttributeProto.GRAPH, AttributeProto.GRAPHS}):
+        return False  # the body of a loop may use any value
+    opset = opset_of(model)
+    return 0 < opset <= defs.onnx_opset_version() and in_order(model.graph.node) is not None
+
+
+def opset_of(model: ModelProto) -> int:
+    """Returns the version of the standard operators; 0 if there is none."""
+    return max((entry.version for entry in model.opset_import if entry.domain in STANDARD), default=0)
 
 
 def is_node(node: NodeProto | None, kind: str) -> bool:

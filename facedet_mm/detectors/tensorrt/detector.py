@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from facedet_mm.detectors.heads import Place
 from facedet_mm.detectors.options import DetectorOptions, InputSizes
 from facedet_mm.detectors.preprocess import InputSize, check_input_size
+from facedet_mm.detectors.rewriting import free
 from facedet_mm.detectors.session import SessionDetector
 from facedet_mm.detectors.tensorrt.cuda import DeviceArray, DeviceMemory, Stream, device_pointer, find_gpu, use_gpu
 from facedet_mm.detectors.tensorrt.engine import LOG, engine_entry, load_engine
@@ -95,6 +96,8 @@ class TensorRTSession:
 
     def __init__(self, path: Path, gpu: int, precision: Precision | None, shapes: ShapeRange) -> None:
         model = SourceModel(path)
+        if not model.takes(shapes) and (content := free(path)):
+            model = SourceModel(path, content)
         self.path = path
         self.on_cpu = False
         self.places: tuple[Place, ...] = ()

@@ -115,9 +115,13 @@ def _bounds(size: InputSize) -> tuple[tuple[int, int], tuple[int, int]]:
 class SourceModel:
     """An ONNX file for TensorRT to compile.
 
+    Args:
+        path: Path of the file.
+        content: What to compile instead of the file's own content.
+
     Attributes:
         path: Path of the file.
-        digest: SHA-256 of the file.
+        digest: SHA-256 of the content.
         input_name: Name of its only input.
         dtype: Type of the input: float32, or uint8 for a file that takes pixels.
         channel_axis: 1 for an input (N, 3, H, W), 3 for one that takes pixels, (N, H, W, 3).
@@ -129,10 +133,10 @@ class SourceModel:
         ModelError: The file is missing, damaged or does not take images.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: bytes | None = None) -> None:
         check_file(path)
         self.path = path
-        self._bytes = path.read_bytes()
+        self._bytes = path.read_bytes() if content is None else content
         self.digest = hashlib.sha256(self._bytes).hexdigest()
         model = _parse(path, self._bytes)
         weights = {tensor.name for tensor in model.graph.initializer}
@@ -164,6 +168,11 @@ class SourceModel:
         if wanted != "int8" and self.quantized:
             raise ModelError(f"{self.path} is quantized: use the precision int8, or the file that it was made from")
         return wanted
+
+    def takes(self, shapes: ShapeRange) -> bool:
+        """Returns whether the file takes every height and width of ``shapes``."""
+        sides = list(zip(self.sides, shapes.min, shapes.max, strict=True))[1:]
+        return all(side is None or low == side == high for side, low, high in sides)
 
     def fitted(self, shapes: ShapeRange) -> ShapeRange:
         """Returns ``shapes`` with the sides that the file fixes.

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from facedet_mm.detectors.layouts import rows_of_maps
 from facedet_mm.detectors.preprocess import Normalization, fit, make_blob
 from facedet_mm.errors import ModelError
 
@@ -24,8 +25,9 @@ def compare_with_onnx(
 
     Args:
         model: An SCRFD in eval mode.
-        reference: ONNX file of the same model in any export format: with or without a batch axis, fixed or
-            dynamic size, boxes and landmarks in units of the stride or in pixels.
+        reference: ONNX file of the same model in any export format: rows with or without a batch axis or maps, scores
+            after or before their sigmoid, fixed or dynamic size, boxes and landmarks in units of the stride or in
+            pixels.
         image: Image (H, W, 3) uint8 BGR.
 
     Returns:
@@ -50,9 +52,12 @@ def compare_with_onnx(
                 f"{reference}: its outputs with {columns} columns have {[len(t) for t in theirs]} rows, "
                 f"but {[len(m) for m in mine]} were expected for {kind}"
             )
-        in_pixels = () if kind == "scores" else ((8, 16, 32),)
-        units = ((1, 1, 1), *in_pixels)
-        differences[kind] = float(np.min([_largest_difference(mine, theirs, unit) for unit in units]))
+        readings = [theirs]
+        if kind == "scores":
+            readings.append([1 / (1 + np.exp(-t)) for t in theirs])
+        else:
+            readings.append([t / stride for t, stride in zip(theirs, (8, 16, 32), strict=True)])
+        differences[kind] = float(np.min([_largest_difference(mine, reading) for reading in readings]))
     return differences
 
 
@@ -85,15 +90,25 @@ def _run_reference(
         raise _cannot_run(reference, error) from error
     if not all(isinstance(output, np.ndarray) and output.ndim >= 2 for output in outputs):
         raise ModelError(f"{reference}: its outputs are not tables of scores, boxes and landmarks, so it is no SCRFD")
-    return blob, [output.reshape(-1, output.shape[-1]) for output in outputs]
+    try:
+        return blob, _rows(outputs, width, height)
+    except ValueError as error:
+        raise ModelError(f"{reference}: {error}") from error
+
+
+def _rows(outputs: list[NDArray[np.float32]], width: int, height: int) -> list[NDArray[np.float32]]:
+    """Returns rows (N, columns) of outputs that are rows or maps."""
+    if any(output.ndim == 4 for output in outputs):
+        shapes, places, _ = rows_of_maps([output.shape for output in outputs], width, height)
+        by_cell = [output.transpose(0, 2, 3, 1) for output in outputs] if places else outputs
+        outputs = [output.reshape(shape) for output, shape in zip(by_cell, shapes, strict=True)]
+    return [output.reshape(-1, output.shape[-1]) for output in outputs]
 
 
 def _cannot_run(reference: str | os.PathLike[str], error: Exception) -> ModelError:
     return ModelError(f"{reference}: ONNX Runtime cannot run it ({str(error).splitlines()[0]})")
 
 
-def _largest_difference(
-    mine: list[NDArray[np.float32]], theirs: list[NDArray[np.float32]], units: tuple[int, ...]
-) -> np.floating:
+def _largest_difference(mine: list[NDArray[np.float32]], theirs: list[NDArray[np.float32]]) -> np.floating:
     # unlike Python's max, NumPy's keeps a NaN
-    return np.max([np.abs(m - t / unit).max() for m, t, unit in zip(mine, theirs, units, strict=True)])
+    return np.max([np.abs(m - t).max() for m, t in zip(mine, theirs, strict=True)])

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mmdet")
 
 import onnx  # noqa: E402
+from exported_files import as_maps  # noqa: E402
 from model_samples import Malicious, random_model  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 from torch import nn  # noqa: E402
@@ -219,6 +220,17 @@ def test_boxes_in_pixels_are_recognized(image, tmp_path):
         path = str(tmp_path / "p.onnx")
         torch.onnx.export(Pixels(model, False).eval(), torch.zeros(1, 3, 64, 64), path, dynamo=False, opset_version=17)
     assert max(convert(path, tmp_path / "m.pth", image).differences.values()) < 1e-4
+
+
+@pytest.mark.parametrize("sigmoid", [True, False])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_maps_after_and_before_the_sigmoid_are_converted(sigmoid, channels_last, image, tmp_path):
+    export(random_model("scrfd_0.5g_kps"), tmp_path / "rows.onnx")
+    maps = as_maps(onnx.load(tmp_path / "rows.onnx"), sigmoid=sigmoid, channels_last=channels_last)
+    onnx.save(maps, tmp_path / "maps.onnx")
+    result = convert(tmp_path / "maps.onnx", tmp_path / "m.pth", image)
+    assert result.model == "scrfd_0.5g_kps"
+    assert max(result.differences.values()) < 1e-4
 
 
 def test_a_model_that_does_not_reproduce_its_source_is_not_written(data, image, tmp_path):
