@@ -31,6 +31,10 @@ class FakeDetector:
 
     def __init__(self, faces: Faces) -> None:
         self.faces = faces
+        self.options = DetectorOptions(score_thr=0.1)
+
+    def replace(self, **_: Any) -> FakeDetector:
+        return self
 
     def detect(self, image: Any) -> Faces:  # noqa: ARG002
         return self.faces

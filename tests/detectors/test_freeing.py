@@ -38,7 +38,8 @@ def saved(model: ModelProto, folder: Path) -> Path:
 
 
 def opened(kind: Any, path: Path, **options: Any) -> Any:
-    return kind(path, **({"precision": "fp32"} if kind is OpenVinoDetector else {}), **options)
+    precision = {"precision": "fp32"} if kind is OpenVinoDetector else {}
+    return kind(path, **{"score_thr": 0.5, **precision, **options})
 
 
 def assert_same(faces: Faces, expected: Faces, at_least: int = 1) -> None:
@@ -98,8 +99,8 @@ def test_pixels_of_one_size_take_others(solvay: np.ndarray, tmp_path: Path) -> N
     )
     del model.graph.input[:]
     model.graph.input.append(helper.make_tensor_value_info("pixels", 2, [1, 320, 320, 3]))
-    detector = OnnxDetector(saved(model, tmp_path))
-    assert_same(detector.detect(solvay), OnnxDetector(YUNET).detect(solvay), at_least=29)
+    detector = OnnxDetector(saved(model, tmp_path), score_thr=0.5)
+    assert_same(detector.detect(solvay), OnnxDetector(YUNET, score_thr=0.5).detect(solvay), at_least=29)
 
 
 def bind_to_size(model: ModelProto, name: str) -> None:

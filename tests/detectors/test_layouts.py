@@ -34,7 +34,8 @@ def opened(kind: Any, model: ModelProto | Path, folder: Path, **options: Any) ->
         path = model
     else:
         onnx.save(model, path)
-    return kind(path, **({"precision": "fp32"} if kind is OpenVinoDetector else {}), **options)
+    precision = {"precision": "fp32"} if kind is OpenVinoDetector else {}
+    return kind(path, **{"score_thr": 0.5, **precision, **options})
 
 
 def assert_same(faces: Faces, expected: Faces, at_least: int = 1) -> None:
