@@ -14,6 +14,7 @@ from video_samples import write_video
 
 from facedet_mm import Faces
 from facedet_mm.cli import detect, main
+from facedet_mm.detectors import DetectorOptions
 from facedet_mm.imaging.alignment import ARCFACE_TEMPLATE
 from facedet_mm.imaging.attributes import ATTRIBUTE_NAMES
 from facedet_mm.video import pipeline
