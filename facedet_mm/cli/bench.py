@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time spent on each row of the table (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON; - prints it")
-    add_settings(parser.add_argument_group("detector"), DetectorOptions, without=("input_size", "threads"))
+    add_settings(parser.add_argument_group("detector"), DetectorOptions, without=("input_size", "preset", "threads"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     targets.add("--json", args.json, may_print=True)
     out = summary_stream(args.json)
     image = read_image(args.image)
-    options = settings_from(args, DetectorOptions, input_size=args.sizes[0], threads=None)
+    options = settings_from(args, DetectorOptions, input_size=args.sizes[0], preset=None, threads=None)
     cells = len(args.threads) * len(args.sizes) * len(args.batches)
     print(f"{one_line(args.model)}, {image.shape[1]} x {image.shape[0]} image, milliseconds per image", file=out)
     print(f"{'size':>10}{'batch':>7}{'threads':>9}{'median':>9}{'p95':>9}{'images/s':>12}{'faces':>7}", file=out)

@@ -46,13 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     raw = parser.add_argument_group("raw frames on standard input")
     raw.add_argument("--raw-size", type=raw_size, metavar="WxH", help="size of the frames")
     raw.add_argument("--raw-fps", type=non_negative, metavar="FPS", help="frames per second")
-    add_settings(parser.add_argument_group("detector"), DetectorOptions, input_size="auto")
+    add_settings(parser.add_argument_group("detector"), DetectorOptions)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command and returns the exit status: 1 if the video did not end normally, 130 after Ctrl-C."""
     without_tracker = {"tracker": None} if args.no_tracking else {}
     options = settings_from(args, VideoOptions, **without_tracker)
+    if args.input_size is None and args.preset is None:
+        args.input_size = "auto"
     video = VideoFaceDetector.from_options(settings_from(args, DetectorOptions), options)
     source = open_source(args.input, size=args.raw_size, fps=args.raw_fps)
     summary = video.process_video(source, args.out, args.show, best_shots=args.best_shots)

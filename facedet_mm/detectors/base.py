@@ -155,6 +155,8 @@ class LetterboxDetector(ABC):
 
     def replace(self: D, **changes: Any) -> D:
         """Returns a detector with other settings that shares the opened model; see :class:`Detector`."""
+        if changes.get("preset"):  # it replaces the settings that another preset stands for
+            changes = {"input_size": None, "mirror": False, "recheck": False, **changes}
         options = dataclasses.replace(self._options, **changes)
         for name in changes:
             if _FIXED[name] and getattr(options, name) != getattr(self._options, name):
@@ -192,10 +194,10 @@ class LetterboxDetector(ABC):
         self._score_thr = self._default_score_thr(options) if options.score_thr is None else options.score_thr
         turned = options.rotations == "auto"
         self._strategy = Strategy(
-            plan, self._score_thr, options.iou_thr, options.close_ups, turned, network.score_factors
+            plan, self._score_thr, options.iou_thr, options.close_ups, turned, options.recheck, network.score_factors
         )
         self._options = dataclasses.replace(
-            options, input_size=sizes[0] if len(sizes) == 1 else sizes, score_thr=self._score_thr
+            options, preset=None, input_size=sizes[0] if len(sizes) == 1 else sizes, score_thr=self._score_thr
         )
 
     def _default_score_thr(self, options: DetectorOptions) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,24 @@ from facedet_mm.structures import Faces
 _PART = 0.5
 """Share of its area that a part must have inside a whole face to belong to it, and the smaller of two boxes of
 differently turned views inside the other to be the same face."""
-_ROWS = 1 << 20
+_PAIRS = 1 << 20
 """Number of pairs of boxes compared at a time."""
 
 
-def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, vote: bool = False) -> Faces:
-    """Merges the faces of several views of one image and returns them by descending score.
+class Merged(NamedTuple):
+    """Faces of several views.
+
+    Attributes:
+        faces: Faces by descending score.
+        votes: (N,) number of boxes that each face was made of.
+    """
+
+    faces: Faces
+    votes: NDArray[np.int64]
+
+
+def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, vote: bool = False) -> Merged:
+    """Merges the faces of several views of one image.
 
     A box that ends at a cut may be a part of a face that another view shows whole, so it is kept only where no whole
     face covers half of it. NMS keeps the best of the others.
@@ -39,16 +52,17 @@ def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, v
         degrees = [view.turn.degrees if view.turn else 0.0 for view in views]
         angles = np.repeat(degrees, [len(part) for part, _ in placed])[~cut]
         kept = kept[~_seen_better(whole.boxes[kept], angles[kept])]
-    whole = vote_boxes(whole, kept, iou_thr) if vote else whole[kept]
+    merged = vote_boxes(whole, kept, iou_thr) if vote else Merged(whole[kept], np.ones(len(kept), np.int64))
     if len(parts):
-        parts = parts[~_covered(parts.boxes, whole.boxes)]
+        parts = parts[~_covered(parts.boxes, merged.faces.boxes)]
         parts = parts[nms(parts.boxes, parts.scores, iou_thr)]
-        whole = Faces.concatenate([whole, parts])
-        whole = whole[np.argsort(-whole.scores, kind="stable")]
-    return whole
+        both = Faces.concatenate([merged.faces, parts])
+        order = np.argsort(-both.scores, kind="stable")
+        merged = Merged(both[order], np.concatenate([merged.votes, np.ones(len(parts), np.int64)])[order])
+    return merged
 
 
-def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float) -> Faces:
+def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float) -> Merged:
     """Returns the kept faces, each at the mean of all faces that overlap it, weighted by their scores.
 
     Box voting of Gidaris and Komodakis, "Object detection via a multi-region & semantic segmentation-aware CNN model"
@@ -63,13 +77,15 @@ def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float) -> Faces:
     landmarks = None if faces.landmarks is None else faces.landmarks.reshape(-1, 10)
     values = boxes if landmarks is None else np.hstack([boxes, landmarks])
     means = np.empty((len(kept), values.shape[1]), np.float32)
-    step = max(1, _ROWS // max(len(faces), 1))
+    votes = np.empty(len(kept), np.int64)
+    step = max(1, _PAIRS // max(len(faces), 1))
     for rows in (slice(i, i + step) for i in range(0, len(kept), step)):
         weights = (_iou(boxes[kept[rows]], boxes) > iou_thr) * scores
         weights[np.arange(len(weights)), kept[rows]] = np.maximum(scores[kept[rows]], np.finfo(np.float32).tiny)
         means[rows] = weights @ values / weights.sum(axis=1, keepdims=True)
+        votes[rows] = (weights > 0).sum(axis=1)
     points = None if landmarks is None else means[:, 4:].reshape(-1, 5, 2)
-    return Faces(means[:, :4], scores[kept], points)
+    return Merged(Faces(means[:, :4], scores[kept], points), votes)
 
 
 def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

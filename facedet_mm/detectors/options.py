@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from facedet_mm.detectors.preprocess import InputSize, check_input_size
+from facedet_mm.detectors.presets import PRESETS, settings_of
 from facedet_mm.detectors.views import check_tiles
 from facedet_mm.errors import FaceDetError
 from facedet_mm.system.settings import FLAG, FRACTION, NUMBER, POSITIVE, Kind, Settings, document, one_of, setting
@@ -134,12 +135,13 @@ class DetectorOptions(Settings):
         ),
     )
     input_size: InputSizes = field(
-        default=640,
+        default=None,  # type: ignore[arg-type]
         metadata=setting(
             "Size of the image for the network: the side of a square, WxH, auto (like 640 but with less padding, so "
             "faster), original (not resized), or several sizes, such as 320,640, whose faces are merged",
             _INPUT_SIZES,
             metavar="S",
+            default_help="640, auto in videos, or the sizes of the preset",
             flag="--size",
         ),
     )
@@ -197,3 +199,32 @@ class DetectorOptions(Settings):
         ),
     )
     mirror: bool = field(default=False, metadata=setting("Search of the mirrored image besides", FLAG))
+    recheck: bool = field(
+        default=False,
+        metadata=setting(
+            "Second look at each face that a single view saw, so that false alarms get lower scores", FLAG
+        ),
+    )
+    preset: str | None = field(
+        default=None,
+        metadata=setting(
+            "Speed or accuracy without thinking: fast (one look), balanced (two sizes, 4 times the time) or accurate "
+            "(four sizes and their mirror images, 30 times the time); sets the input size",
+            one_of(*PRESETS),
+            choices=tuple(PRESETS),
+            default_help="fast, with the input size above",
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        of_preset = settings_of(self.preset) if self.preset else {}
+        sizes = of_preset.pop("input_size", 640)
+        if self.preset and self.input_size not in (None, sizes):
+            raise FaceDetError(
+                f"preset {self.preset!r} has its own input sizes: leave the preset or input_size={self.input_size!r} out"
+            )
+        if self.input_size is None:
+            object.__setattr__(self, "input_size", sizes)
+        for name, value in of_preset.items():
+            object.__setattr__(self, name, value)

@@ -6,8 +6,8 @@ from collections.abc import Generator, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from facedet_mm.detectors.recheck import crop_region
 from facedet_mm.detectors.views import Look, Seen, View, ViewPlan
 from facedet_mm.structures import Faces
 
@@ -68,7 +68,7 @@ def find_turned(plan: ViewPlan, upright: Sightings, score_factors: int) -> Gener
         sampled = yield from _sample(plan, found, (angle, *(angle + tilt for tilt in _TILTS)), whole.size, power)
         best = max(sampled, key=lambda angle: sampled[angle])
         if sampled[best] > _LEAST:
-            views = [plan.turned(view, best, shrink=False) for view, _ in upright]
+            views = [plan.turned(view, best, shrink=False) for view, _ in upright if view.turn is None]
             result += zip(views, (yield Look(views)), strict=True)
     return result
 
@@ -99,7 +99,7 @@ def _sample(
     best = _best(faces)
     if not len(best):
         return dict.fromkeys(angles, 0.0)
-    crops = [_crop(plan, box, size) for box in best.boxes]
+    crops = [plan.small(crop_region(box, _CROP, size), _CROP_SIDE) for box in best.boxes]
     seen = yield Look([plan.turned(crop, angle, shrink=False) for angle in angles for crop in crops], PROBE_SCORE)
     strengths = [strength(s.faces[:1], power) for s in seen]
     return {angle: sum(strengths[i * len(crops) : (i + 1) * len(crops)]) for i, angle in enumerate(angles)}
@@ -107,10 +107,3 @@ def _sample(
 
 def _best(faces: Faces) -> Faces:
     return faces[np.argsort(-faces.scores, kind="stable")[:_SAMPLED]]
-
-
-def _crop(plan: ViewPlan, box: NDArray[np.float32], size: tuple[int, int]) -> View:
-    center, side = (box[:2] + box[2:]) / 2, _CROP * float(np.sqrt(np.prod(box[2:] - box[:2])))
-    x1, y1 = np.clip(center - side / 2, 0, np.array(size) - 1).astype(int).tolist()
-    x2, y2 = np.clip(np.ceil(center + side / 2), (x1 + 1, y1 + 1), size).astype(int).tolist()
-    return plan.small((x1, y1, x2, y2), _CROP_SIDE)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from facedet_mm.detectors.merging import merge_views
+from facedet_mm.detectors.recheck import recheck
 from facedet_mm.detectors.rotation import PROBE_SCORE, find_turned
 from facedet_mm.detectors.views import CLOSE_UP_SIDE, Look, Seen, View, ViewPlan
 from facedet_mm.structures import Faces
@@ -28,6 +29,7 @@ class Strategy:
         iou_thr: IoU threshold of the merging.
         close_ups: Whether a small view is searched for faces that fill the image.
         turned: Whether turned faces are searched for at low resolution first.
+        rechecks: Whether faces that a single view saw are looked at once more.
         score_factors: Number of factors in a score.
     """
 
@@ -36,6 +38,7 @@ class Strategy:
     iou_thr: float
     close_ups: bool = False
     turned: bool = False
+    rechecks: bool = False
     score_factors: int = 1
 
     def search(self, width: int, height: int) -> Search:
@@ -52,7 +55,8 @@ class Strategy:
         if len(views) == 1 and views[0].turn is None:
             return seen[0].faces
         vote = self.plan.mirror or len(self.plan.sizes) > 1
-        return merge_views(views, [s.faces for s in seen], self.iou_thr, vote)
+        merged = merge_views(views, [s.faces for s in seen], self.iou_thr, vote)
+        return (yield from recheck(self.plan, merged, (width, height))) if self.rechecks else merged.faces
 
     def _small_views(self, views: Sequence[View], seen: Sequence[Seen]) -> list[View]:
         """Returns small views for close-ups, where the smallest views of the whole image may miss them."""

@@ -126,8 +126,9 @@ class VideoFaceDetector:
         rest = {name: value for name, value in options.items() if name not in of_video}
         model, weights = (model_path, None) if model_name is None else (model_name, model_path)
         named = {} if model is None else {"model": model}
+        size = {} if rest.get("preset") else {"input_size": "auto"}
         self._open(
-            DetectorOptions(**{"input_size": "auto", **named, **rest, "weights": weights, "device": device}),
+            DetectorOptions(**{**size, **named, **rest, "weights": weights, "device": device}),
             replace(video, tracker=tracker, smoothing=use_smoothing),
         )
 
