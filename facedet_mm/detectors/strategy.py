@@ -60,11 +60,16 @@ class Strategy:
 
     def _small_views(self, views: Sequence[View], seen: Sequence[Seen]) -> list[View]:
         """Returns small views for close-ups, where the smallest views of the whole image may miss them."""
-        result = []
-        for view, found in list(zip(views, seen, strict=True))[:: len(self.plan.sizes)]:
-            longest = max(view.letterbox.resized)
-            if any(view.cuts) or (view.turn and view.turn.mirrored) or longest < 2 * CLOSE_UP_SIDE:
+        smallest: dict[float, tuple[View, Seen]] = {}
+        for view, found in zip(views, seen, strict=True):
+            if view.region != views[0].region or (view.turn and view.turn.mirrored):
                 continue
-            if found.close_up or longest > _GATED_SIDE:
-                result.append(self.plan.close_up(view))
-        return result
+            degrees = view.turn.degrees if view.turn else 0.0
+            if degrees not in smallest or view.scale < smallest[degrees][0].scale:
+                smallest[degrees] = view, found
+        return [
+            self.plan.close_up(view)
+            for view, found in smallest.values()
+            if (longest := max(view.size) * max(view.scale)) >= 2 * CLOSE_UP_SIDE
+            and (found.close_up or longest > _GATED_SIDE + 1)
+        ]
