@@ -221,9 +221,8 @@ class DetectorOptions(Settings):
         of_preset = settings_of(self.preset) if self.preset else {}
         sizes = of_preset.pop("input_size", 640)
         if self.preset and self.input_size not in (None, sizes):
-            raise FaceDetError(
-                f"preset {self.preset!r} has its own input sizes: leave the preset or input_size={self.input_size!r} out"
-            )
+            message = f"preset {self.preset!r} has its own input sizes"
+            raise FaceDetError(f"{message}: leave the preset or input_size={self.input_size!r} out")
         if self.input_size is None:
             object.__setattr__(self, "input_size", sizes)
         for name, value in of_preset.items():
