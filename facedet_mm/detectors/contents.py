@@ -38,8 +38,15 @@ def check_contents(path: Path, model: onnx.ModelProto) -> None:
 
     Raises:
         ModelError: There is a loop or a huge window, or a weight is NaN or infinite; the message names the node or the
-            tensor.
+            tensor. Or the images must be float16.
     """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if value.name not in weights and value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            raise ModelError(
+                f"{path}: its input {value.name!r} is float16, images come as float32: convert the file with "
+                "keep_io_types=True, which leaves all inside in float16"
+            )
     nodes = list[NodeProto]()
     tensors = list[tuple[str, TensorProto]]()
     for graph in _graphs(model):

@@ -84,14 +84,14 @@ class OpenVinoSession:
             lambda model: _read(core, path, model),
             may_interleave=False,  # which costs time in OpenVINO
         )
-        # a file that was rewritten ran in ONNX Runtime when both forms were compared
-        if rewritten is None and path.suffix.lower() == ".onnx" and (reason := try_out(path)):
-            raise ModelError(f"{path} is damaged: {reason}; {EXPECTED}")
         _refuse_loops(path, model)
         self.places = rewritten.places if rewritten else ()
         self.interleaved = False
         with readable_names(path):
             self._describe(model)
+        # a file that was rewritten ran in ONNX Runtime when both forms were compared
+        if rewritten is None and path.suffix.lower() == ".onnx" and (reason := try_out(path)):
+            raise ModelError(f"{path} is damaged: {reason}; {EXPECTED}")
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if precision:
             options["INFERENCE_PRECISION_HINT"] = _checked(precision, core, device).replace("fp", "f")

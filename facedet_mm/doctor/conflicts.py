@@ -33,6 +33,8 @@ def _duplicates(have: Mapping[str, str]) -> Iterator[Problem]:
             continue
         keep = found[-1] if name == "onnxruntime" else found[0]  # of ONNX Runtime, the build with more devices
         install = install_command(name) if name == "onedl-mmcv" else reinstall_command(keep, have[keep])
+        if name == "opencv-python" and not fits(have[keep], "<5"):
+            install = f"pip install '{keep}>=4.10,<5'"
         yield Problem(
             f"{' and '.join(found)} are installed at once and overwrite each other's files",
             f"pip uninstall -y {' '.join(found)} && {install}",

@@ -29,6 +29,8 @@ CLOCK = Fraction(1, 90_000)
 """Seconds per tick of the timestamps: precise enough for all frame rates, as in broadcasting."""
 _MAX_DENOMINATOR = 1001
 _MIN_FPS = 1e-5
+_NOTICED = 0.1
+"""Seconds; frames of an AVI file that come later than that are told."""
 _KEYFRAME_INTERVAL = 2
 """Seconds between two images that can be decoded alone: players jump to them, and fragments end there."""
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -120,7 +122,7 @@ class VideoSink(FileSink):
         video.codec_context.time_base = video.time_base = self._clock
         video.codec_context.colorspace, video.codec_context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
         video.codec_context.thread_count = codec_threads()
-        self._ticks = -1
+        self._ticks, self._delay = -1, 0.0
         self._video = video
 
     def write(self, frame: Frame, faces: Faces, drawn: NDArray[np.uint8]) -> None:  # noqa: ARG002
@@ -132,6 +134,7 @@ class VideoSink(FileSink):
         image = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         image.colorspace, image.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
         self._ticks = max(self._ticks + 1, round(frame.time / self._clock))
+        self._delay = max(self._delay, float(self._ticks * self._clock) - frame.time)
         image.pts, image.time_base = self._ticks, self._clock
         self._attempt(lambda: self._output.mux(self._video.encode(image)))
         if audio := self._audio:
@@ -155,6 +158,11 @@ class VideoSink(FileSink):
                 if not self._failed:
                     output.mux(self._video.encode())
                     self._finish_audio()
+                    if self._delay > _NOTICED:
+                        self._notes.append(
+                            f"{self.path} shows frames up to {self._delay:.2f} s late, because .avi files have a "
+                            "constant rate; use .mkv to keep the times"
+                        )
                 output.close()
                 if self._file.error:
                     raise self._file.error

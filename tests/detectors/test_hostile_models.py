@@ -68,6 +68,8 @@ class TestMetadata:
             ({"mean": [0] * 3, "std": [-1] * 3, "to_rgb": False}, "std"),
             ({"mean": [0] * 3, "std": [math.inf] * 3, "to_rgb": False}, "std"),
             ({"mean": [0] * 3, "std": [1] * 3, "to_rgb": "no"}, "to_rgb"),
+            ({"std": [58] * 3}, "it has std, but mean, std and to_rgb belong together"),
+            ({"std": [58] * 3, "to_rgb": True}, "it has std and to_rgb, but"),
             ({"mean": [0] * 3}, "mean"),
             ({"score_thr": math.nan}, "score_thr"),
             ({"iou_thr": "high"}, "iou_thr"),

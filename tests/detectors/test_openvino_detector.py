@@ -222,3 +222,19 @@ def test_a_precision_that_the_cpu_lacks_is_an_error(monkeypatch) -> None:
     with pytest.raises(ModelError, match="OpenVINO's 'cpu' here has no bf16; it has fp32"):
         OpenVinoDetector(YUNET, precision="bf16")
     assert len(OpenVinoDetector(YUNET, precision="fp32").detect(read_image(asset_path("solvay_1927.jpg")))) == 29
+
+
+def test_a_float16_input_is_named_with_its_remedy(tmp_path: Path) -> None:
+    model = onnx.load(YUNET)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(model, tmp_path / "half.onnx")
+    with pytest.raises(ModelError, match=r"half\.onnx: its input 'input' is float16.*keep_io_types=True"):
+        OpenVinoDetector(tmp_path / "half.onnx")
+
+
+def test_an_input_of_another_type_is_no_damage(tmp_path: Path) -> None:
+    image = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, ["n", 3, "h", "w"]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", image[:1], image[1:])
+    onnx.save(onnx.helper.make_model(graph, ir_version=8), tmp_path / "double.onnx")
+    with pytest.raises(ModelError, match=r"double\.onnx is not a face detector: its input is .* f64"):
+        OpenVinoDetector(tmp_path / "double.onnx")

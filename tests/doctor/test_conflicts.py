@@ -30,6 +30,10 @@ class TestConflicts:
                 " && pip install --force-reinstall --no-deps opencv-python==4.12.0.88",
             ),
             (
+                {"opencv-python": "5.0.0.90", "opencv-python-headless": "4.12.0.88"},
+                "pip uninstall -y opencv-python opencv-python-headless && pip install 'opencv-python>=4.10,<5'",
+            ),
+            (
                 {"onnxruntime-gpu": "1.23.0"},
                 "pip uninstall -y onnxruntime onnxruntime-gpu"
                 " && pip install --force-reinstall --no-deps onnxruntime-gpu==1.23.0",

@@ -64,6 +64,20 @@ class TestAvi:
         assert [number_in(frame.image) for frame in frames] == shown, "an empty chunk shows the image before it"
         assert [frame.time for frame in frames] == pytest.approx([now / 25 for now in range(31)])
 
+    def test_frames_that_come_late_are_told(self, tmp_path: Path) -> None:
+        for times, note in (([0.0, 0.1, 0.2, 0.3], ""), ([0.0, 0.02, 0.04, 2.0], " up to 0.16 s late, ")):
+            sink = open_sink(tmp_path / "v.avi", SourceInfo("x", 64, 48, 10.0))
+            for number, time in enumerate(times, 1):
+                sink.write(Frame(numbered(number), number, time), NOBODY, numbered(number))
+            sink.close()
+            assert note in sink.note
+            assert bool(note) == bool(sink.note)
+        sink = open_sink(tmp_path / "v.mkv", SourceInfo("x", 64, 48, 10.0))
+        for number, time in enumerate(times, 1):
+            sink.write(Frame(numbered(number), number, time), NOBODY, numbered(number))
+        sink.close()
+        assert sink.note == ""
+
     def test_empty_chunks_at_the_end_count(self, tmp_path: Path) -> None:
         path = write_avi(tmp_path / "v.avi", range(5), [numbered(i) for i in range(5)])
         data = path.read_bytes()

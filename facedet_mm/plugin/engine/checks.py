@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import get_rank
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -87,15 +88,26 @@ class LandmarkArrivalHook(Hook):
 
 @HOOKS.register_module()
 class ValidationImagesHook(Hook):
-    """Stops a run at its start when the validation or test set is not the one of the metric's ground truth.
+    """Stops a run at its start when its validation would fail, which is otherwise seen after several epochs.
 
     Raises:
         AnnotationError: Images of the ground truth are not in the dataset.
+        TrainingError: No metric gives the value that decides which checkpoint is the best.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the validation set, which is used only after several epochs."""
+        """Checks the validation set and the name of the value that decides which checkpoint is the best."""
         self._check(runner.val_loop)
+        evaluator = getattr(runner.val_loop, "evaluator", None)
+        prefixes = [metric.prefix for metric in getattr(evaluator, "metrics", ())]
+        if type(evaluator) is not Evaluator or None in prefixes:  # the names may be any
+            return
+        for key in (key for hook in runner.hooks for key in getattr(hook, "key_indicators", None) or ()):
+            if "/" in key and key.rpartition("/")[0] not in prefixes:
+                raise TrainingError(
+                    f"default_hooks.checkpoint.save_best is {key!r}, but the values of val_evaluator are "
+                    f"{' and '.join(f'{prefix}/…' for prefix in prefixes)}: set it to one of those, or to None"
+                )
 
     def before_val(self, runner: Runner) -> None:
         """Checks the validation set of a run without training."""

@@ -245,6 +245,16 @@ class TestValidationImages:
             train(config)
         assert latest_checkpoint(tmp_path / "run") is None
 
+    def test_without_the_value_of_the_best_checkpoint_stop_training_before_the_first_step(self, root, images, tmp_path):
+        best = "default_hooks__checkpoint__save_best"
+        with pytest.raises(TrainingError, match=r"save_best is 'wider_face/hard', but .* are wider_face_ann/…:"):
+            by_our_tool(tiny_config(root, images, tmp_path / "a", **{best: "wider_face/hard"}))
+        assert latest_checkpoint(tmp_path / "a") is None
+        by_our_tool(
+            tiny_config(root, images, tmp_path / "b", **{best: "wider_face_ann/hard"}, train_cfg__val_interval=1)
+        )
+        assert list((tmp_path / "b").glob("best_wider_face_ann_hard_*.pth"))
+
     def test_of_another_set_stop_testing(self, root, images, trained, tmp_path):
         config = tiny_config(root, images, tmp_path)
         config.test_dataloader.dataset.ann_file = "half.txt"
