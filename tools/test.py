@@ -39,12 +39,17 @@ def main() -> int:
         "--size", help="side in pixels of the square that images are fitted into, a multiple of 32, or 'original'"
     )
     parser.add_argument(
-        "--tta", action="store_true", help="merge several scales and flips, as tta_pipeline in the config defines"
+        "--tta", action="store_true", help="merge several sizes and flips, as tta_pipeline in the config defines"
+    )
+    parser.add_argument(
+        "--no-close-ups", dest="close_ups", action="store_false", help="no second look for faces that fill the image"
     )
     parser.add_argument("--benchmark", action="store_true", help="also measure the latency at 320, 480, 640 and 960")
     args = parser.parse_args()
     config = prepare_config(args.config, args.work_dir, args.cfg_options, args.launcher, args.local_rank)
-    result = evaluate_checkpoint(config, args.checkpoint, size=args.size, tta=args.tta, out=args.out)
+    result = evaluate_checkpoint(
+        config, args.checkpoint, size=args.size, tta=args.tta, close_ups=args.close_ups, out=args.out
+    )
     if numbers := {key: value for key, value in result.items() if isinstance(value, (int, float))}:
         print("  ".join(f"{key.rpartition('/')[2].capitalize()} {100 * value:.2f}" for key, value in numbers.items()))
     if args.benchmark:

@@ -88,6 +88,31 @@ def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float) -> Merged:
     return Merged(Faces(means[:, :4], scores[kept], points), votes)
 
 
+def degrees_of(faces: Faces, views: Sequence[View], found: Sequence[Faces], iou_thr: float) -> NDArray[np.float64]:
+    """Returns (N,): degrees, counterclockwise, of the view that saw each of the merged faces best.
+
+    Args:
+        faces: N merged faces.
+        views: Views of the image.
+        found: Faces of each view, in pixels of its region.
+        iou_thr: IoU above which a face of a view is the same as a merged one.
+    """
+    degrees = np.array([view.turn.degrees if view.turn else 0.0 for view in views])
+    if not len(faces) or (degrees == degrees[0]).all():
+        return np.full(len(faces), degrees[0])
+    placed = [view.placed(seen)[0] for view, seen in zip(views, found, strict=True)]
+    candidates = Faces.concatenate(placed)
+    if not len(candidates):
+        return np.zeros(len(faces))
+    owners = np.repeat(degrees, [len(part) for part in placed])
+    step = max(1, _PAIRS // len(candidates))
+    best = []
+    for rows in (slice(i, i + step) for i in range(0, len(faces), step)):
+        overlap = _iou(faces.boxes[rows], candidates.boxes)
+        best.append(np.where(overlap > iou_thr, 1 + candidates.scores, overlap).argmax(axis=1))
+    return np.asarray(owners[np.concatenate(best)])
+
+
 def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     overlap = np.prod(np.maximum(high - low, 0), axis=2)

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from facedet_mm.detectors.merging import merge_views
+import numpy as np
+from numpy.typing import NDArray
+
+from facedet_mm.detectors.merging import degrees_of, merge_views
 from facedet_mm.detectors.recheck import recheck
 from facedet_mm.detectors.rotation import PROBE_SCORE, find_turned
 from facedet_mm.detectors.views import CLOSE_UP_SIDE, Look, Seen, View, ViewPlan
 from facedet_mm.structures import Faces
 
-Search: TypeAlias = Generator[Look, list[Seen], Faces]
+
+class Found(NamedTuple):
+    """The faces of an image and what they come from.
+
+    Attributes:
+        faces: Faces by descending score, in pixels of the image.
+        views: Views that were looked at.
+        seen: What was seen in each.
+        iou_thr: IoU threshold of the merging.
+    """
+
+    faces: Faces
+    views: list[View]
+    seen: list[Seen]
+    iou_thr: float
+
+    @property
+    def degrees(self) -> NDArray[np.float64]:
+        """(N,): degrees, counterclockwise, by which the image is turned in the view that saw each face best."""
+        return degrees_of(self.faces, self.views, [seen.faces for seen in self.seen], self.iou_thr)
+
+
+Search: TypeAlias = Generator[Look, list[Seen], Found]
 """A search of one image: yields views, is sent what was seen in them, and returns the faces."""
 
 _GATED_SIDE = 640
@@ -53,10 +78,11 @@ class Strategy:
         if self.close_ups and (small := self._small_views(views, seen)):
             views, seen = views + small, seen + (yield Look(small))
         if len(views) == 1 and views[0].turn is None:
-            return seen[0].faces
+            return Found(seen[0].faces, views, seen, self.iou_thr)
         vote = self.plan.mirror or len(self.plan.sizes) > 1
         merged = merge_views(views, [s.faces for s in seen], self.iou_thr, vote)
-        return (yield from recheck(self.plan, merged, (width, height))) if self.rechecks else merged.faces
+        faces = (yield from recheck(self.plan, merged, (width, height))) if self.rechecks else merged.faces
+        return Found(faces, views, seen, self.iou_thr)
 
     def _small_views(self, views: Sequence[View], seen: Sequence[Seen]) -> list[View]:
         """Returns small views for close-ups, where the smallest views of the whole image may miss them."""

@@ -153,7 +153,7 @@ class ViewPlan:
             for size in self.sizes
         ]
         if len(fitted) > 1:
-            fitted = _limited(fitted)
+            fitted = limited(fitted)
         copies = [(degrees, mirrored) for degrees in self.rotations for mirrored in ((False, True)[: 1 + self.mirror])]
         if copies == [(0.0, False)]:
             return fitted
@@ -246,7 +246,8 @@ def well_seen(scales: Iterable[float]) -> dict[float, tuple[float, float]]:
     return dict(zip(ordered, zip([*low, 0.0], [math.inf, *high], strict=True), strict=True))
 
 
-def _limited(views: Sequence[View]) -> list[View]:
+def limited(views: Sequence[View]) -> list[View]:
+    """Returns the views of one image, each with the limits of the faces that it sees well, see :func:`well_seen`."""
     scales = [math.sqrt(math.prod(view.scale)) for view in views]
     limits = well_seen(scales)
     return [replace(view, sides=limits[scale]) for view, scale in zip(views, scales, strict=True)]

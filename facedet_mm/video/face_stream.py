@@ -28,6 +28,7 @@ from facedet_mm.tracking.smoothing import FaceSmoother
 from facedet_mm.video.frame import Frame
 from facedet_mm.video.keyframes import KeyframePolicy
 from facedet_mm.video.propagation import Propagator
+from facedet_mm.video.rotation_memory import RotationMemory, TurnAwareDetector
 
 
 def _parse_keyframes(text: str) -> int | str:
@@ -118,7 +119,9 @@ class FaceStream:
     """Finds and tracks the faces of one video; each video needs its own object.
 
     Args:
-        detector: Detector with the score threshold ``options.detector_score_thr``.
+        detector: Detector with the score threshold ``options.detector_score_thr``. With ``rotations='auto'`` it
+            remembers from frame to frame how faces are turned, see
+            :class:`~facedet_mm.video.rotation_memory.RotationMemory`.
         options: Settings of the search.
         fps: Frames per second of the video.
         remember: Number of frames for which a missed face keeps its track ID, if the tracker's own number is smaller.
@@ -138,6 +141,9 @@ class FaceStream:
         self._options = options
         told = detector.replace(score_thr=None).options if options.score_thr is None else options
         self._score_thr = told.score_thr or 0.0  # a detector tells a number
+        self._memory = None
+        if detector.options.rotations == "auto" and isinstance(detector, TurnAwareDetector):
+            self._memory = RotationMemory(detector, self._score_thr)
         self._tracker = ByteTracker(options.tracker or "faces", fps, keep_untracked=True)
         self._smoother = FaceSmoother() if options.smoothing else None
         self._policy = KeyframePolicy(options.keyframes)
@@ -159,6 +165,8 @@ class FaceStream:
         detect = self._policy.should_detect(frame.image)
         if self._policy.cut:
             self._tracker.forget()
+            if self._memory is not None:
+                self._memory.reset()
             if self._smoother is not None:  # an empty smoother is false
                 self._smoother.reset()
         if detect:
@@ -177,4 +185,5 @@ class FaceStream:
 
     def _detect(self, frame: Frame) -> Faces:
         self.detections += 1
-        return self._detector.detect(self._low_light(frame.image))
+        image = self._low_light(frame.image)
+        return self._detector.detect(image) if self._memory is None else self._memory.detect(image, frame.time)

@@ -13,7 +13,14 @@ from mmengine.config import Config
 
 from facedet_mm.errors import ModelError
 from facedet_mm.plugin.apis.build import load_config
-from facedet_mm.plugin.apis.overrides import move_data, scale_learning_rate, set_input_size, set_test_size
+from facedet_mm.plugin.apis.overrides import (
+    move_data,
+    scale_learning_rate,
+    set_input_size,
+    set_test_size,
+    use_close_ups,
+    use_tta,
+)
 
 CONFIGS = ROOT / "configs"
 TITLES = ("Your own data", "Another batch size", "Another input size")
@@ -101,6 +108,18 @@ def test_the_size_option_of_the_training_tool_does_the_same(tmp_path):
     assert config.model == expected.model
 
 
+def test_the_views_of_a_child_config_are_merged_and_get_a_second_look(tmp_path):
+    config = child_config("Other views for `tools/test.py --tta`", tmp_path)
+    use_tta(config)
+    assert use_close_ups(config)
+    assert (config.model.type, config.model.module.data_preprocessor.test_size) == ("FaceTTAModel", None)
+    resizing, _, (pack,) = config.test_dataloader.dataset.pipeline[-1].transforms
+    assert [step.get("scale") for step in resizing] == [(640, 640), (1280, 1280), None]
+    assert resizing[-1].type == "CloseUpResize"
+    assert {"flip", "scale", "close_up"} <= set(pack.meta_keys)
+    assert len(config.tta_pipeline[-1].transforms[0]) == 2
+
+
 @pytest.mark.parametrize("size", ["original", "100", "0", "-32", "huge"])
 def test_a_size_that_training_cannot_use_is_refused(size):
     with pytest.raises(ModelError, match="multiple of 32"):
@@ -137,7 +156,8 @@ def test_no_config_indexes_a_pipeline_and_no_variable_does_nothing():
     steps = {"load_faces", "crop_faces", "augmentations", "pack_faces", "load_image", "resize_image", "pack_image"}
     known = {
         *steps, "load_truth",
-        "train_pipeline", "test_pipeline", "robust_augmentations", "custom_imports", "custom_hooks",
+        "train_pipeline", "test_pipeline", "robust_augmentations", "rotation_augmentations",
+        "custom_imports", "custom_hooks",
         "default_scope", "default_hooks", "env_cfg", "visualizer", "log_processor", "log_level", "load_from", "resume",
         "model", "train_cfg", "val_cfg", "test_cfg", "param_scheduler", "optim_wrapper", "auto_scale_lr", "tta_model",
         "tta_pipeline", *LOADERS, "val_evaluator", "test_evaluator",

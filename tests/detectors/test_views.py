@@ -123,6 +123,35 @@ class TestDetectors:
         assert np.array_equal(both.scores, -np.sort(-both.scores))
         assert (iou(both.boxes, both.boxes) - np.eye(len(both)) <= 0.4).all()
 
+    def test_each_face_comes_with_the_angle_that_finds_it_again(self, solvay: np.ndarray) -> None:
+        """The photograph upright, and below it turned by 90 degrees."""
+        small = cv2.resize(solvay, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
+        image = np.full((small.shape[0] + small.shape[1], small.shape[1], 3), 127, np.uint8)
+        image[: small.shape[0]] = small
+        image[small.shape[0] :, : small.shape[0]] = np.rot90(small)
+        detector = OnnxDetector(YUNET, score_thr=0.7, input_size=1280, rotations=(0, 270))
+        faces, degrees = detector.detect_with_degrees(image)
+        assert faces == detector.detect(image)
+        upright = faces.boxes[:, 1] < small.shape[0]
+        assert min(upright.sum(), (~upright).sum()) >= 20
+        assert (degrees[upright] == 0).mean() > 0.9
+        assert (degrees[~upright] == 270).mean() > 0.9
+
+    def test_faces_of_a_single_view_have_its_angle_and_an_empty_image_has_none(self, solvay: np.ndarray) -> None:
+        faces, degrees = OnnxDetector(YUNET, rotations=-0.0, max_faces=3).detect_with_degrees(solvay)
+        assert (len(faces), degrees.tolist()) == (3, [0, 0, 0])
+        turned = np.ascontiguousarray(np.rot90(solvay))
+        for rotations in (-90, "auto"):
+            detector = OnnxDetector(YUNET, rotations=rotations, score_thr=0.7)
+            faces, degrees = detector.detect_with_degrees(turned)
+            again = detector.replace(rotations=tuple(np.unique(degrees))).detect(turned)
+            assert len(faces) >= 28
+            assert np.abs(degrees - 270).max() <= (0 if rotations == -90 else 22)
+            assert (iou(faces.boxes, again.boxes).max(axis=1) > 0.4).all()
+        assert OnnxDetector(YUNET, rotations="auto").detect_with_degrees(np.zeros((64, 64, 3), np.uint8))[1].shape == (
+            0,
+        )
+
     def test_tiles_find_tiny_faces_in_a_huge_image(self, solvay: np.ndarray) -> None:
         """The photograph at a tenth of the side of a 3000 x 2200 canvas: faces of some 10 pixels in the network."""
         small = cv2.resize(solvay, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from mmengine.config import Config, ConfigDict
 
 from facedet_mm.errors import ModelError, TrainingError
 
+_PACKED = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
+"""Default ``meta_keys`` of ``PackDetInputs``."""
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
@@ -159,9 +162,58 @@ def use_tta(config: Config) -> None:
     """
     if "tta_pipeline" not in config or "tta_model" not in config:
         raise ModelError(f"{config.filename}: --tta needs tta_pipeline and tta_model in the config")
-    config.model.data_preprocessor.test_size = 32
-    config.model = ConfigDict(**config.tta_model, module=config.model)
-    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    _wrap_model(config, config.tta_model)
+    for entry in walk_datasets(config.test_dataloader.dataset):
+        if "pipeline" in entry:
+            entry.pipeline = config.tta_pipeline
+
+
+def use_close_ups(config: Config) -> bool:
+    """Makes testing look a second time, at a small view, for faces that fill the image, as the runtime does.
+
+    Args:
+        config: Config to change: its test pipeline, and its model if :func:`use_tta` has not wrapped it.
+
+    Returns:
+        Whether that is possible; it needs ``FaceDataPreprocessor``, a pipeline with ``KeepRatioResize`` and, with
+        test-time augmentation, ``FaceTTAModel``. Otherwise nothing is changed.
+    """
+    wrapped = "module" in config.model
+    model = config.model.module if wrapped else config.model
+    datasets = [entry for entry in walk_datasets(config.test_dataloader.dataset) if "pipeline" in entry]
+    pipelines = [_with_close_up(entry.pipeline) for entry in datasets]
+    ours = model.get("data_preprocessor", {}).get("type") == "FaceDataPreprocessor"
+    if not ours or None in pipelines or (wrapped and config.model.type != "FaceTTAModel"):
+        return False
+    for entry, pipeline in zip(datasets, pipelines, strict=True):
+        entry.pipeline = pipeline
+    if not wrapped:
+        iou_thr = model.get("test_cfg", {}).get("nms", {}).get("iou_threshold", 0.45)
+        _wrap_model(config, dict(type="FaceTTAModel", iou_thr=iou_thr))
+    return True
+
+
+def _wrap_model(config: Config, tta_model: dict) -> None:
+    if config.model.data_preprocessor.type == "FaceDataPreprocessor":
+        config.model.data_preprocessor.test_size = None
+    config.model = ConfigDict(**tta_model, module=config.model)
+
+
+def _with_close_up(steps: list[Any]) -> list[Any] | None:
+    """Returns a test pipeline with one more view, or ``None`` if it has no ``KeepRatioResize``."""
+    steps = deepcopy(list(steps))
+    names = [step["type"] for step in steps]
+    if "TestTimeAug" not in names and "KeepRatioResize" in names:
+        first = names.index("KeepRatioResize")
+        steps[first:] = [ConfigDict(type="TestTimeAug", transforms=[[step] for step in steps[first:]])]
+    choices = steps[-1].get("transforms", [])
+    resizing = [options for options in choices if options[0]["type"] == "KeepRatioResize"]
+    if steps[-1]["type"] != "TestTimeAug" or not resizing:
+        return None
+    resizing[0].append(ConfigDict(type="CloseUpResize"))
+    for pack in choices[-1]:
+        pack.meta_keys = (*pack.get("meta_keys", _PACKED), "scale", "close_up")
+    return steps
 
 
 def _parse_side(size: str | int) -> int:

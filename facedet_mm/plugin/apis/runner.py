@@ -14,19 +14,26 @@ from typing import Any, NoReturn
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
-from facedet_mm.errors import TrainingError
+from facedet_mm.detectors.views import CLOSE_UP_SIDE
+from facedet_mm.errors import ModelError, TrainingError
 from facedet_mm.plugin.apis.build import build_model, load_config, mistakes_as
 from facedet_mm.plugin.apis.checkpoint import load_weights
 from facedet_mm.plugin.apis.compatibility import check_landmarks, check_loaders
-from facedet_mm.plugin.apis.overrides import set_out_dir, set_test_size, use_cpu, use_tta
+from facedet_mm.plugin.apis.overrides import set_out_dir, set_test_size, use_close_ups, use_cpu, use_tta
 from facedet_mm.plugin.engine.fit import check_complete, check_resumable, check_start
 from facedet_mm.plugin.engine.loading import read_for_runner
 from facedet_mm.plugin.engine.storage import latest_checkpoint
 
+_CLOSE_UPS = f"Each image is searched again, {CLOSE_UP_SIDE} pixels large, for faces that fill it (--no-close-ups)"
+_NO_CLOSE_UPS = (
+    "No second search for faces that fill the image: it needs FaceDataPreprocessor, KeepRatioResize in the test "
+    "pipeline and, with --tta, FaceTTAModel"
+)
 _CHECKS = ("CheckpointFitHook", "LandmarkArrivalHook", "ValidationImagesHook")
 
 
@@ -154,6 +161,7 @@ def evaluate_checkpoint(
     checkpoint: str | os.PathLike[str],
     size: str | int | None = None,
     tta: bool = False,
+    close_ups: bool = False,
     out: str | os.PathLike[str] | None = None,
 ) -> dict[str, float]:
     """Evaluates a checkpoint on the test set of a config.
@@ -163,6 +171,8 @@ def evaluate_checkpoint(
         checkpoint: Checkpoint of that config; it must fit the model completely.
         size: Side in pixels of the square that images are fitted into, a multiple of 32, or ``'original'``.
         tta: Whether to merge several views of each image; ``tta_pipeline`` and ``tta_model`` in the config.
+        close_ups: Whether to look a second time, at a small view, for faces that fill the image, as the runtime does.
+            A line in the log says if the config does not allow it.
         out: Folder for the predictions in submission format.
 
     Returns:
@@ -171,10 +181,13 @@ def evaluate_checkpoint(
     Raises:
         FaceDetError: The config, checkpoint, size or data are wrong.
     """
+    if size is not None and tta:
+        raise ModelError("--size and --tta exclude each other: the sizes of --tta are in tta_pipeline of the config")
     if size is not None:
         set_test_size(config, size)
     if tta:
         use_tta(config)
+    possible = close_ups and use_close_ups(config)
     if out is not None:
         set_out_dir(config, str(out))
     config.load_from, config.resume = None, False
@@ -184,4 +197,6 @@ def evaluate_checkpoint(
     while hasattr(model, "module"):  # wrapped for several processes or several views
         model = model.module
     load_weights(model, checkpoint)
+    if close_ups:
+        print_log(_CLOSE_UPS if possible else _NO_CLOSE_UPS, logger="current")
     return runner.test()

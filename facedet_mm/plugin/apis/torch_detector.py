@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.structures import InstanceData
 
 from facedet_mm.detectors.base import CPU_BATCH_PIXELS, LetterboxDetector, NetworkInput
 from facedet_mm.detectors.options import DetectorOptions
@@ -17,7 +16,7 @@ from facedet_mm.detectors.preprocess import Letterbox, Normalization
 from facedet_mm.detectors.views import Seen
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.plugin.apis.inferencer import FaceDetInferencer
-from facedet_mm.structures import Faces
+from facedet_mm.plugin.models.instances import faces_from_instances
 
 
 class TorchDetector(LetterboxDetector):
@@ -70,9 +69,4 @@ class TorchDetector(LetterboxDetector):
         cfg.update(score_thr=score_thr, nms=dict(type="nms", iou_threshold=self.options.iou_thr))
         outputs = self._model(torch.from_numpy(blob).to(self._device), mode="tensor")
         results = head.predict_by_feat(*outputs, batch_img_metas=metas, cfg=cfg, rescale=True)
-        return [Seen(_faces(result), close_up=True) for result in results]
-
-
-def _faces(result: InstanceData) -> Faces:
-    keypoints = result.keypoints.cpu().numpy() if "keypoints" in result else None
-    return Faces(result.bboxes.cpu().numpy(), result.scores.cpu().numpy(), keypoints)
+        return [Seen(faces_from_instances(result), close_up=True) for result in results]

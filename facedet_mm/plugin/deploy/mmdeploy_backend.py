@@ -17,9 +17,9 @@ from torch import nn
 
 from facedet_mm.errors import ModelError
 from facedet_mm.plugin.apis.build import build_model
-from facedet_mm.plugin.apis.instances import faces_from_instances
 from facedet_mm.plugin.deploy.mmdeploy_calibration import write_calibration
 from facedet_mm.plugin.deploy.mmdeploy_graph import build_task, device_type
+from facedet_mm.plugin.models.instances import faces_from_instances
 from facedet_mm.structures import Faces
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from facedet_mm.evaluation.agreement import compare_faces
-from facedet_mm.plugin.apis.instances import faces_from_instances
 from facedet_mm.plugin.deploy.onnx_spec import GraphSpec, strides_of
+from facedet_mm.plugin.models.instances import faces_from_instances
 from facedet_mm.structures import Faces
 
 TOLERANCES = {"score": 1e-4, "raw": 5e-4, "pixel": 0.01}

@@ -8,6 +8,7 @@ from facedet_mm.plugin.datasets.transforms.degradation import (
 )
 from facedet_mm.plugin.datasets.transforms.formatting import LoadFaceAnnotations, LoadFaceImage, PackFaceInputs
 from facedet_mm.plugin.datasets.transforms.geometry import (
+    CloseUpResize,
     KeepRatioResize,
     RandomFaceFlip,
     RandomFaceRotation,
@@ -16,6 +17,7 @@ from facedet_mm.plugin.datasets.transforms.geometry import (
 from facedet_mm.plugin.datasets.transforms.photometric import FacePhotoMetricDistortion
 
 __all__ = [
+    "CloseUpResize",
     "FacePhotoMetricDistortion",
     "KeepRatioResize",
     "LoadFaceAnnotations",

@@ -18,6 +18,7 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes, autocast_box_type
 from numpy.typing import NDArray
 
+from facedet_mm.detectors.views import CLOSE_UP_SIDE, ViewPlan
 from facedet_mm.imaging.augmentation import crop_square
 from facedet_mm.imaging.rotation import Rotation
 
@@ -156,6 +157,29 @@ class KeepRatioResize(Resize):
         super()._resize_bboxes(results)
         if "gt_keypoints" in results:
             results["gt_keypoints"] = results["gt_keypoints"] * np.array(results["scale_factor"], np.float32)
+
+
+@TRANSFORMS.register_module()
+class CloseUpResize(KeepRatioResize):
+    """Resizes the image to the small view in which the runtime looks for faces that fill the image.
+
+    It sets ``close_up``, by which :class:`~facedet_mm.plugin.models.FaceTTAModel` knows the view.
+
+    Args:
+        side: Longer side of the view in pixels.
+    """
+
+    def __init__(self, side: int = CLOSE_UP_SIDE) -> None:
+        super().__init__(side)
+        self.side = side
+
+    def _resize_img(self, results: dict[str, Any]) -> None:
+        height, width = results["img"].shape[:2]
+        size = ViewPlan(()).small((0, 0, width, height), self.side).letterbox.resized
+        results["img"] = cv2.resize(results["img"], size, interpolation=cv2.INTER_LINEAR)
+        results["img_shape"] = size[::-1]
+        results["scale"], results["scale_factor"] = size, (size[0] / width, size[1] / height)
+        results["keep_ratio"] = results["close_up"] = True
 
 
 @TRANSFORMS.register_module()

@@ -10,7 +10,7 @@ pytest.importorskip("mmdet")
 
 from mmengine.structures import InstanceData  # noqa: E402
 
-from facedet_mm.plugin.apis.instances import faces_from_instances  # noqa: E402
+from facedet_mm.plugin.models.instances import faces_from_instances  # noqa: E402
 
 
 @pytest.mark.parametrize("with_landmarks", [True, False])
