@@ -142,7 +142,7 @@ class FaceStream:
         told = detector.replace(score_thr=None).options if options.score_thr is None else options
         self._score_thr = told.score_thr or 0.0  # a detector tells a number
         self._memory = None
-        if detector.options.rotations == "auto" and isinstance(detector, TurnAwareDetector):
+        if isinstance(detector, TurnAwareDetector) and detector.options.rotations == "auto":
             self._memory = RotationMemory(detector, self._score_thr)
         self._tracker = ByteTracker(options.tracker or "faces", fps, keep_untracked=True)
         self._smoother = FaceSmoother() if options.smoothing else None
