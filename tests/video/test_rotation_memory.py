@@ -101,6 +101,17 @@ def test_a_new_shot_is_searched_at_once() -> None:
     assert len(log) == 10
 
 
+def test_a_stream_searches_at_a_cut() -> None:
+    detector = Turning([[90.0]] * 5 + [[180.0]] * 5)
+    stream = FaceStream(detector, StreamOptions(score_thr=0.5), fps=10)
+    for i in range(10):
+        shot = np.random.default_rng(i // 5).integers(0, 256, (9, 16, 3), np.uint8)
+        image = cv2.resize(shot, (160, 90), interpolation=cv2.INTER_NEAREST)
+        image[0, 0, 0] = i
+        stream.update(Frame(image, number=i + 1, time=i / 10))
+    assert detector.log == [(0, "auto"), *((i, (90.0,)) for i in range(1, 5)), (5, "auto"), *((i, (180.0,)) for i in range(6, 10))]  # fmt: skip
+
+
 def test_several_angles_are_kept_and_upright_only_while_it_has_faces() -> None:
     _, log = run([[0.0, 90.0]] * 5 + [[90.0]] * 10)
     assert log[4] == (4, (0.0, 90.0))
