@@ -13,6 +13,7 @@ import pytest
 
 from facedet_mm import Faces, VideoFaceDetector
 from facedet_mm.cli import main
+from facedet_mm.detectors import DetectorOptions
 from facedet_mm.errors import FaceDetError, VideoError
 from facedet_mm.imaging.alignment import ARCFACE_TEMPLATE
 from facedet_mm.imaging.face_filter import FaceFilter
@@ -56,8 +57,13 @@ class FakeReader(Reader):
 
 
 class FakeDetector:
+    options = DetectorOptions(score_thr=0.1)
+
     def __init__(self, faces: list[Faces]) -> None:
         self._faces = iter(faces)
+
+    def replace(self, **_: object) -> FakeDetector:
+        return self
 
     def detect(self, image: object) -> Faces:  # noqa: ARG002
         return next(self._faces)
