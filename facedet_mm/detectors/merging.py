@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.detectors.nms import nms
+from facedet_mm.detectors.nms import nms, overlapping
 from facedet_mm.detectors.views import View
 from facedet_mm.structures import Faces
 
@@ -73,19 +73,17 @@ def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float) -> Merged:
         kept: (K,) indices of the faces to keep.
         iou_thr: Faces with an IoU above this vote.
     """
-    boxes, scores = faces.boxes, faces.scores
-    landmarks = None if faces.landmarks is None else faces.landmarks.reshape(-1, 10)
-    values = boxes if landmarks is None else np.hstack([boxes, landmarks])
-    means = np.empty((len(kept), values.shape[1]), np.float32)
-    votes = np.empty(len(kept), np.int64)
-    step = max(1, _PAIRS // max(len(faces), 1))
-    for rows in (slice(i, i + step) for i in range(0, len(kept), step)):
-        weights = (_iou(boxes[kept[rows]], boxes) > iou_thr) * scores
-        weights[np.arange(len(weights)), kept[rows]] = np.maximum(scores[kept[rows]], np.finfo(np.float32).tiny)
-        means[rows] = weights @ values / weights.sum(axis=1, keepdims=True)
-        votes[rows] = (weights > 0).sum(axis=1)
-    points = None if landmarks is None else means[:, 4:].reshape(-1, 5, 2)
-    return Merged(Faces(means[:, :4], scores[kept], points), votes)
+    i, j = overlapping(faces.boxes, kept, iou_thr)
+    others = j != kept[i]
+    i, j = np.append(i[others], np.arange(len(kept))), np.append(j[others], kept)
+    weights = np.maximum(faces.scores[j].astype(np.float64), np.finfo(np.float32).tiny)
+    values = faces.boxes if faces.landmarks is None else np.hstack([faces.boxes, faces.landmarks.reshape(-1, 10)])
+    total = np.bincount(i, weights, len(kept))
+    means = np.empty((len(kept), values.shape[1]))
+    for column in range(values.shape[1]):
+        means[:, column] = np.bincount(i, weights * values[j, column], len(kept)) / total
+    points = None if faces.landmarks is None else means[:, 4:].reshape(-1, 5, 2)
+    return Merged(Faces(means[:, :4], faces.scores[kept], points), np.bincount(i, minlength=len(kept)))
 
 
 def degrees_of(faces: Faces, views: Sequence[View], found: Sequence[Faces], iou_thr: float) -> NDArray[np.float64]:

@@ -53,6 +53,27 @@ def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou_thr: float)
     return result
 
 
+def overlapping(boxes: NDArray[np.float32], kept: NDArray[np.intp], iou_thr: float) -> Pairs:
+    """Returns the pairs of a kept box and any box whose IoU is above ``iou_thr``.
+
+    Args:
+        boxes: (N, 4) float32, x1 y1 x2 y2.
+        kept: (K,) indices of boxes.
+        iou_thr: IoU threshold in [0, 1].
+
+    Returns:
+        Positions in ``kept`` and indices of boxes, (P,) each.
+    """
+    if not (len(boxes) and len(kept)):
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    columns = _columns(boxes)
+    along = np.argsort(columns[0])
+    in_line, best = columns[:, along], columns[:, kept]
+    first = np.searchsorted(in_line[0], best[0] - _reach(np.max(in_line[1] - in_line[0]), iou_thr))
+    i, j = (np.concatenate(side) for side in zip(*_overlapping(best, in_line, first, iou_thr), strict=True))
+    return i, along[j]
+
+
 def _overlapping_few(boxes: NDArray[np.float32], iou_thr: float) -> Pairs:
     """Returns the pairs (better, worse) with an IoU above ``iou_thr``, by comparing all; the best box is first."""
     x1, y1, x2, y2 = np.ascontiguousarray(boxes.T)

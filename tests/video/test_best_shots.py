@@ -197,6 +197,6 @@ def test_no_input_and_no_other_output_is_overwritten(tmp_path: Path, capsys: pyt
         folder = str(tmp_path / "b") if folder == "b" else folder
         assert main(["video", source, "--best-shots", folder, *rest]) == 1
         assert message in capsys.readouterr().err
-    with pytest.raises(VideoError, match="is the input; choose another output"):
+    with pytest.raises(FaceDetError, match=r"would overwrite .* which is an input"):
         VideoFaceDetector().process_video(frames, best_shots=frames)
     assert {path.name: path.read_bytes() for path in frames.iterdir()} == before
