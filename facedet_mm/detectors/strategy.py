@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from facedet_mm.detectors.merging import merge_views
-from facedet_mm.detectors.rotation import PROBE_SCORE, find_turned
+from facedet_mm.detectors.rotation import WEAK_SCORE, find_turned
 from facedet_mm.detectors.views import CLOSE_UP_SIDE, Look, Seen, View, ViewPlan
 from facedet_mm.structures import Faces
 
@@ -41,7 +41,8 @@ class Strategy:
     def search(self, width: int, height: int) -> Search:
         """Searches an image of ``width`` × ``height``."""
         views = self.plan.views(width, height)
-        seen = yield Look(views, min(self.score_thr, PROBE_SCORE) if self.turned else None)
+        weak = min(self.score_thr, WEAK_SCORE ** (1 / self.score_factors))
+        seen = yield Look(views, weak if self.turned else None)
         if self.turned:
             upright = list(zip(views, seen, strict=True))
             turned = yield from find_turned(self.plan, upright, self.score_factors)
