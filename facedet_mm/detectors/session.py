@@ -21,7 +21,7 @@ from facedet_mm.detectors.metadata import read_metadata
 from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.postprocess import postprocess, traces_close_up
 from facedet_mm.detectors.preprocess import Letterbox, make_blob, make_pixels
-from facedet_mm.detectors.views import Seen
+from facedet_mm.detectors.views import CLOSE_UP_SIDE, Seen
 from facedet_mm.errors import ModelError
 from facedet_mm.zoo import recommended_score_thr
 
@@ -157,7 +157,8 @@ class SessionDetector(LetterboxDetector):
         for i, letterbox in enumerate(letterboxes):
             view_outputs = [output if output.ndim == 2 else output[i] for output in outputs]
             faces = postprocess(self.head, view_outputs, letterbox, score_thr, iou_thr)
-            yield Seen(faces, self._options.close_ups and traces_close_up(self.head, view_outputs, letterbox))
+            may_miss = self._options.close_ups and max(letterbox.resized) >= 2 * CLOSE_UP_SIDE
+            yield Seen(faces, may_miss and traces_close_up(self.head, view_outputs, letterbox))
 
     def _check(self, blob: NDArray[Any], outputs: Sequence[NDArray[np.float32]], head: Head) -> None:
         """Raises :class:`ModelError` if outputs do not fit the input and each other, or hold odd numbers."""
