@@ -14,8 +14,9 @@ from facedet_mm.structures import Faces
 _PART = 0.5
 """Share of its area that a part must have inside a whole face to belong to it, and the smaller of two boxes of
 differently turned views inside the other to be the same face."""
-_ROWS = 1 << 20
+_PAIRS = 1 << 20
 """Number of pairs of boxes compared at a time."""
+_TINY = np.finfo(np.float32).tiny
 
 
 def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, vote: bool = False) -> Faces:
@@ -63,45 +64,59 @@ def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float) -> Faces:
     landmarks = None if faces.landmarks is None else faces.landmarks.reshape(-1, 10)
     values = boxes if landmarks is None else np.hstack([boxes, landmarks])
     means = np.empty((len(kept), values.shape[1]), np.float32)
-    step = max(1, _ROWS // max(len(faces), 1))
-    for rows in (slice(i, i + step) for i in range(0, len(kept), step)):
+    for rows in _slices(len(kept), len(faces)):
         weights = (_iou(boxes[kept[rows]], boxes) > iou_thr) * scores
-        weights[np.arange(len(weights)), kept[rows]] = np.maximum(scores[kept[rows]], np.finfo(np.float32).tiny)
+        weights[np.arange(len(weights)), kept[rows]] = np.maximum(scores[kept[rows]], _TINY)
         means[rows] = weights @ values / weights.sum(axis=1, keepdims=True)
     points = None if landmarks is None else means[:, 4:].reshape(-1, 5, 2)
     return Faces(means[:, :4], scores[kept], points)
 
 
-def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=2)
-    area_a, area_b = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b))
-    result: NDArray[np.float32] = overlap / np.maximum(area_a[:, None] + area_b - overlap, np.finfo(np.float32).tiny)
-    return result
-
-
 def _seen_better(boxes: NDArray[np.float32], angles: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns (K,): whether a better face of a view turned otherwise shares half of the smaller of both boxes.
+    """Returns (K,): whether a better face shares half of the smaller of both boxes and was seen at another angle.
 
-    A network that sees a face at the wrong angle puts its box beside the face, where NMS does not find it.
+    A network that sees a face at the wrong angle puts its box beside the face, where NMS does not find it. So does one
+    that sees it at an oblique angle: there, two faces of one view are compared, too.
 
     Args:
         boxes: (K, 4), the best first.
         angles: (K,) degrees of the view of each face.
     """
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=2)
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    double = (overlap > _PART * np.minimum(area[:, None], area)) & (angles[:, None] != angles)
-    return np.asarray(np.tril(double, -1).any(axis=1))
+    area, order = _area(boxes), np.arange(len(boxes))
+    found = np.zeros(len(boxes), bool)
+    for rows in _slices(len(boxes), len(boxes)):
+        double = _overlap(boxes[rows], boxes) > _PART * np.minimum(area[rows, None], area)
+        double &= (angles[rows, None] != angles) | (angles % 90 != 0)
+        found[rows] = (double & (order < order[rows, None])).any(axis=1)
+    return found
 
 
 def _covered(parts: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Returns (N,): whether one of ``whole`` covers at least half of each part."""
-    low = np.maximum(parts[:, None, :2], whole[None, :, :2])
-    high = np.minimum(parts[:, None, 2:], whole[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=2)
-    area = np.prod(parts[:, 2:] - parts[:, :2], axis=1)
-    result: NDArray[np.bool_] = (overlap >= _PART * area[:, None]).any(axis=1)
+    slices = _slices(len(parts), len(whole))
+    covered = [(_overlap(parts[rows], whole) >= _PART * _area(parts[rows])[:, None]).any(axis=1) for rows in slices]
+    return np.concatenate(covered)
+
+
+def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    overlap = _overlap(a, b)
+    result: NDArray[np.float32] = overlap / np.maximum(_area(a)[:, None] + _area(b) - overlap, _TINY)
     return result
+
+
+def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns (A, B): the area that each box of ``a`` shares with each of ``b``."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    result: NDArray[np.float32] = np.prod(np.maximum(sides, 0), axis=2)
+    return result
+
+
+def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    result: NDArray[np.float32] = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return result
+
+
+def _slices(rows: int, columns: int) -> list[slice]:
+    """Returns slices of the rows of a matrix that is too large to have all its pairs of boxes in memory."""
+    step = max(1, _PAIRS // max(columns, 1))
+    return [slice(i, i + step) for i in range(0, rows, step)]

@@ -17,15 +17,16 @@ Sightings: TypeAlias = list[tuple[View, Seen]]
 _QUARTERS = (90.0, 180.0, 270.0)
 _EIGHTHS = tuple(45.0 * i for i in range(1, 8))
 _CENTER = 0.7
+"""Share of each side of the image, around its center, that the second probes show."""
 _QUARTER_SIDE, _EIGHTH_SIDE = 128, 384
 """Longer side of the image in the probes: in those that all images get, and in those where nothing convinces."""
 PROBE_SCORE = 0.3
 """Score above which probes report a face."""
-WEAK_SCORE = 0.05
+WEAK_SCORE = 0.08
 """Score, or its square for a score of two factors, above which the upright look may have seen a turned face."""
-_CONVINCING, _SURE = 0.15, 0.3
-"""Strength per face from which on a face is certainly there (an SCRFD score of 0.62, a YuNet score of 0.79), and from
-which on it is certainly upright."""
+_CONVINCING, _SURE, _UPRIGHT = 0.15, 0.3, 0.5
+"""Strength per face from which on a face is certainly there (an SCRFD score of 0.62, a YuNet score of 0.79), from which
+on it is not turned by a quarter, and from which on it is not tilted, either."""
 _LEAST = 0.06
 """Least strength of a turned probe."""
 _PROBE_SHARE, _UPRIGHT_SHARE = 0.7, 0.2
@@ -44,7 +45,7 @@ _CROP = 2.2
 class _Sample(NamedTuple):
     """Which faces are looked at alone: how many of the best, and at how many pixels of the network's input."""
 
-    count: int
+    number: int
     side: int
 
 
@@ -81,11 +82,12 @@ def find_turned(plan: ViewPlan, upright: Sightings, score_factors: int) -> Gener
 
 def _tilt(plan: ViewPlan, whole: View, faces: Faces, angle: float, power: int) -> Generator[Look, list[Seen], float]:
     """Returns by how many degrees more the image should be turned to see these faces better, often 0."""
-    if len(faces) < _CROWD:
+    before = strength(_best(faces, _FIRST.number), power)
+    if len(faces) < _CROWD or before > _UPRIGHT * _FIRST.number:
         return 0.0
     sampled = yield from _sample(plan, faces, [angle + tilt for tilt in _TILTS], whole.size, _FIRST)
     best, most = _strongest(sampled, power)
-    return best - angle if most > _TILT_BETTER * strength(_best(faces, _FIRST.count), power) else 0.0
+    return best - angle if most > _TILT_BETTER * before else 0.0
 
 
 def _witnesses(plan: ViewPlan, whole: View, seen: Faces, power: int) -> Generator[Look, list[Seen], dict[float, Faces]]:
@@ -97,7 +99,7 @@ def _witnesses(plan: ViewPlan, whole: View, seen: Faces, power: int) -> Generato
     if witnesses:  # a face that the upright probe shows as well does not count
         least = _PROBE_SHARE * strength((yield from _probe(plan, whole, (0.0,), _QUARTER_SIDE))[0.0], power)
         witnesses = {angle: found for angle, found in witnesses.items() if strength(found, power) > least}
-    best_faces = _best(faces, _FIRST.count)
+    best_faces = _best(faces, _FIRST.number)
     before = strength(best_faces, power)
     sure = before > _SURE * max(len(best_faces), 1)
     sampled = yield from _sample(plan, faces, () if sure else _QUARTERS, whole.size, _FIRST)
@@ -154,7 +156,7 @@ def _sample(
     """Returns what is seen of the best faces, each looked at alone and turned by each angle, in pixels of the image."""
     if not len(faces) or not angles:
         return dict.fromkeys(angles, faces)
-    crops = [_crop(plan, box, size, sample.side) for box in _best(faces, sample.count).boxes]
+    crops = [_crop(plan, box, size, sample.side) for box in _best(faces, sample.number).boxes]
     views = [plan.turned(crop, angle, shrink=False) for angle in angles for crop in crops]
     seen = yield Look(views, PROBE_SCORE)
     found = [view.placed(s.faces[:1])[0] for view, s in zip(views, seen, strict=True)]

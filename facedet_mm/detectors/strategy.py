@@ -58,7 +58,10 @@ class Strategy:
     def _small_views(self, views: Sequence[View], seen: Sequence[Seen]) -> list[View]:
         """Returns small views for close-ups, where the smallest views of the whole image may miss them."""
         result = []
-        for view, found in list(zip(views, seen, strict=True))[:: len(self.plan.sizes)]:
+        count = len(self.plan.sizes)
+        for i in range(0, len(views), count):  # all sizes of one place and turn
+            nearest = min(range(i, i + count), key=lambda j: max(views[j].letterbox.resized))
+            view, found = views[nearest], seen[nearest]
             longest = max(view.letterbox.resized)
             if any(view.cuts) or (view.turn and view.turn.mirrored) or longest < 2 * CLOSE_UP_SIDE:
                 continue
