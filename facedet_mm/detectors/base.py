@@ -95,18 +95,22 @@ class NetworkInput:
         normalization: Normalization of the pixels.
         divisor: Both sides of the input are multiples of this number.
         fixed_size: (width, height) of a network that takes a single size; ``None`` if the size is free.
+        limits: Smallest and largest (width, height) of the input, where they are known.
         batch: Number of views per run; ``None`` if it is free.
         batch_pixels: Largest number of pixels per batch; beyond it, running views one by one is faster.
         score_factors: Number of factors whose product, or its root, is a score.
+        least_score: Score below which the network itself drops faces.
     """
 
     name: str
     normalization: Normalization
     divisor: int = 32
     fixed_size: tuple[int, int] | None = None
+    limits: tuple[tuple[int, int], tuple[int, int]] | None = None
     batch: int | None = None
     batch_pixels: float = math.inf
     score_factors: int = 1
+    least_score: float = 0.0
 
     def batch_size(self, canvas: tuple[int, int]) -> int:
         """Returns how many views of this (width, height) run at a time."""
@@ -199,7 +203,7 @@ class LetterboxDetector(ABC):
             sizes,
             check_tiles(options.tiles),
             network.divisor,
-            network.fixed_size,
+            network.limits or (network.fixed_size and (network.fixed_size, network.fixed_size)),
             (0.0,) if options.rotations == "auto" else options.rotations,
             options.mirror,
         )
@@ -256,7 +260,8 @@ class LetterboxDetector(ABC):
         seen: dict[int, Seen] = {}
         for (canvas, score_thr), group in groups.items():
             step = self.network.batch_size(canvas)
-            least = self._score_thr if score_thr is None else score_thr
+            inside = min(self.network.least_score, self._score_thr)  # a lower one of the user's is refused later
+            least = self._score_thr if score_thr is None else max(score_thr, inside)
             for batch in (group[i : i + step] for i in range(0, len(group), step)):
                 letterboxes = [views[i][1].letterbox for i in batch]
                 pixels = [views[i][1].pixels(views[i][0], self._padding) for i in batch]

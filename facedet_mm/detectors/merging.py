@@ -17,6 +17,7 @@ _PART = 0.5
 differently turned views inside the other to be the same face."""
 _PAIRS = 1 << 20
 """Number of pairs of boxes compared at a time."""
+_TINY = np.finfo(np.float32).tiny
 
 
 class Merged(NamedTuple):
@@ -76,7 +77,7 @@ def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float) -> Merged:
     i, j = overlapping(faces.boxes, kept, iou_thr)
     others = j != kept[i]
     i, j = np.append(i[others], np.arange(len(kept))), np.append(j[others], kept)
-    weights = np.maximum(faces.scores[j].astype(np.float64), np.finfo(np.float32).tiny)
+    weights = np.maximum(faces.scores[j].astype(np.float64), _TINY)
     values = faces.boxes if faces.landmarks is None else np.hstack([faces.boxes, faces.landmarks.reshape(-1, 10)])
     total = np.bincount(i, weights, len(kept))
     means = np.empty((len(kept), values.shape[1]))
@@ -103,44 +104,58 @@ def degrees_of(faces: Faces, views: Sequence[View], found: Sequence[Faces], iou_
     if not len(candidates):
         return np.zeros(len(faces))
     owners = np.repeat(degrees, [len(part) for part in placed])
-    step = max(1, _PAIRS // len(candidates))
     best = []
-    for rows in (slice(i, i + step) for i in range(0, len(faces), step)):
+    for rows in _slices(len(faces), len(candidates)):
         overlap = _iou(faces.boxes[rows], candidates.boxes)
         best.append(np.where(overlap > iou_thr, 1 + candidates.scores, overlap).argmax(axis=1))
     return np.asarray(owners[np.concatenate(best)])
 
 
-def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=2)
-    area_a, area_b = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b))
-    result: NDArray[np.float32] = overlap / np.maximum(area_a[:, None] + area_b - overlap, np.finfo(np.float32).tiny)
-    return result
-
-
 def _seen_better(boxes: NDArray[np.float32], angles: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns (K,): whether a better face of a view turned otherwise shares half of the smaller of both boxes.
+    """Returns (K,): whether a better face shares half of the smaller of both boxes and was seen at another angle.
 
-    A network that sees a face at the wrong angle puts its box beside the face, where NMS does not find it.
+    A network that sees a face at the wrong angle puts its box beside the face, where NMS does not find it. So does one
+    that sees it at an oblique angle: there, two faces of one view are compared, too.
 
     Args:
         boxes: (K, 4), the best first.
         angles: (K,) degrees of the view of each face.
     """
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=2)
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    double = (overlap > _PART * np.minimum(area[:, None], area)) & (angles[:, None] != angles)
-    return np.asarray(np.tril(double, -1).any(axis=1))
+    area, order = _area(boxes), np.arange(len(boxes))
+    found = np.zeros(len(boxes), bool)
+    for rows in _slices(len(boxes), len(boxes)):
+        double = _overlap(boxes[rows], boxes) > _PART * np.minimum(area[rows, None], area)
+        double &= (angles[rows, None] != angles) | (angles % 90 != 0)
+        found[rows] = (double & (order < order[rows, None])).any(axis=1)
+    return found
 
 
 def _covered(parts: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Returns (N,): whether one of ``whole`` covers at least half of each part."""
-    low = np.maximum(parts[:, None, :2], whole[None, :, :2])
-    high = np.minimum(parts[:, None, 2:], whole[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=2)
-    area = np.prod(parts[:, 2:] - parts[:, :2], axis=1)
-    result: NDArray[np.bool_] = (overlap >= _PART * area[:, None]).any(axis=1)
+    slices = _slices(len(parts), len(whole))
+    covered = [(_overlap(parts[rows], whole) >= _PART * _area(parts[rows])[:, None]).any(axis=1) for rows in slices]
+    return np.concatenate(covered)
+
+
+def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    overlap = _overlap(a, b)
+    result: NDArray[np.float32] = overlap / np.maximum(_area(a)[:, None] + _area(b) - overlap, _TINY)
     return result
+
+
+def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns (A, B): the area that each box of ``a`` shares with each of ``b``."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    result: NDArray[np.float32] = np.prod(np.maximum(sides, 0), axis=2)
+    return result
+
+
+def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    result: NDArray[np.float32] = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return result
+
+
+def _slices(rows: int, columns: int) -> list[slice]:
+    """Returns slices of the rows of a matrix that is too large to have all its pairs of boxes in memory."""
+    step = max(1, _PAIRS // max(columns, 1))
+    return [slice(i, i + step) for i in range(0, rows, step)]

@@ -68,7 +68,7 @@ def _check_rotations(value: Any) -> Rotations:
     if value == "auto":
         return "auto"
     angles = value if isinstance(value, (list, tuple)) else [value]
-    checked = tuple(dict.fromkeys(NUMBER.check(angle) % 360.0 for angle in angles))
+    checked = tuple(dict.fromkeys(NUMBER.check(angle) % 360.0 % 360.0 for angle in angles))
     if not checked:
         raise ValueError
     return checked

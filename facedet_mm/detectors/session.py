@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from facedet_mm.detectors.metadata import read_metadata
 from facedet_mm.detectors.options import DetectorOptions
 from facedet_mm.detectors.postprocess import postprocess, traces_close_up
 from facedet_mm.detectors.preprocess import Letterbox, make_blob, make_pixels
-from facedet_mm.detectors.views import Seen
+from facedet_mm.detectors.views import CLOSE_UP_SIDE, Seen
 from facedet_mm.errors import ModelError
 from facedet_mm.zoo import recommended_score_thr
 
@@ -119,6 +119,7 @@ class SessionDetector(LetterboxDetector):
             batch=batch if has_batch_axis else 1,
             batch_pixels=CPU_BATCH_PIXELS if session.on_cpu else math.inf,
             score_factors=1 if isinstance(self.head, DecodedHead) else self.head.scores,
+            least_score=0.0 if _takes_thresholds(session) else float(self._metadata.get("score_thr", 0)),
         )
         super().__init__(options, network)
 
@@ -150,14 +151,16 @@ class SessionDetector(LetterboxDetector):
             self._check_decoded(blob, outputs, self.head)
             for i, letterbox in enumerate(letterboxes):
                 faces = select_faces(self.head, [output[i] for output in outputs], letterbox, score_thr, iou_thr)
-                yield Seen(faces, close_up=True)  # the traces of a close-up may be gone
+                # The traces of a close-up may be gone, and in a single size the second look costs as much as the first.
+                yield Seen(faces, close_up=self.network.fixed_size is None or not len(faces))
             return
         outputs = self._session.run(blob)
         self._check(blob, outputs, self.head)
         for i, letterbox in enumerate(letterboxes):
             view_outputs = [output if output.ndim == 2 else output[i] for output in outputs]
             faces = postprocess(self.head, view_outputs, letterbox, score_thr, iou_thr)
-            yield Seen(faces, self._options.close_ups and traces_close_up(self.head, view_outputs, letterbox))
+            may_miss = self._options.close_ups and max(letterbox.resized) >= 2 * CLOSE_UP_SIDE
+            yield Seen(faces, may_miss and traces_close_up(self.head, view_outputs, letterbox))
 
     def _check(self, blob: NDArray[Any], outputs: Sequence[NDArray[np.float32]], head: Head) -> None:
         """Raises :class:`ModelError` if outputs do not fit the input and each other, or hold odd numbers."""
@@ -202,7 +205,7 @@ class SessionDetector(LetterboxDetector):
     ) -> Sequence[NDArray[np.float32]]:
         """Runs a file that may have NMS inside, with this detector's thresholds."""
         session, iou_thr = self._session, self._options.iou_thr
-        if not isinstance(session, AdjustableSession) or not session.options:
+        if not _takes_thresholds(session):
             check_fixed_thresholds(str(session.path), self._metadata, score_thr, iou_thr)
             return session.run(blob)
         values = {
@@ -249,6 +252,11 @@ def _size(blob: NDArray[Any]) -> tuple[int, int]:
 
 def _reopen(kind: Callable[..., SessionDetector], path: str, keywords: Mapping[str, Any]) -> SessionDetector:
     return kind(path, **keywords)
+
+
+def _takes_thresholds(session: Session) -> TypeGuard[AdjustableSession]:
+    """Returns whether the NMS inside the file, if any, can have other thresholds."""
+    return isinstance(session, AdjustableSession) and bool(session.options)
 
 
 def _takes_pixels(session: Session) -> bool:

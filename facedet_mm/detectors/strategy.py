@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from facedet_mm.detectors.merging import degrees_of, merge_views
 from facedet_mm.detectors.recheck import recheck
-from facedet_mm.detectors.rotation import PROBE_SCORE, find_turned
+from facedet_mm.detectors.rotation import WEAK_SCORE, find_turned
 from facedet_mm.detectors.views import CLOSE_UP_SIDE, Look, Seen, View, ViewPlan
 from facedet_mm.structures import Faces
 
@@ -69,7 +69,8 @@ class Strategy:
     def search(self, width: int, height: int) -> Search:
         """Searches an image of ``width`` × ``height``."""
         views = self.plan.views(width, height)
-        seen = yield Look(views, min(self.score_thr, PROBE_SCORE) if self.turned else None)
+        weak = min(self.score_thr, WEAK_SCORE ** (1 / self.score_factors))
+        seen = yield Look(views, weak if self.turned else None)
         if self.turned:
             upright = list(zip(views, seen, strict=True))
             turned = yield from find_turned(self.plan, upright, self.score_factors)

@@ -53,7 +53,8 @@ class Turn:
         """Returns faces found in the copy at their places in the resized image.
 
         The box of a turned face is the upright box around the ellipse that its box in the copy holds, clipped to the
-        image: exact for quarter turns, and tight around a head for any other angle.
+        image: exact for quarter turns, and tight around a head for any other angle. A face in the copy's corners,
+        outside of the image, is left out.
 
         Args:
             faces: Faces in pixels of the copy.
@@ -70,8 +71,9 @@ class Turn:
             if landmarks is not None:
                 landmarks = landmarks[:, _MIRRORED_LANDMARKS]
                 landmarks[..., 0] = self.size[0] - landmarks[..., 0]
-        boxes = np.hstack([center - half, center + half])
-        return Faces(np.clip(boxes, 0, self.size * 2), faces.scores, landmarks)
+        boxes = np.clip(np.hstack([center - half, center + half]), 0, self.size * 2).astype(np.float32)
+        inside = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+        return Faces(boxes, faces.scores, landmarks)[inside]
 
     def _rotation(self) -> NDArray[np.float64]:
         """Returns (2, 2): the turn in coordinates whose y axis points down; exact for quarter turns."""

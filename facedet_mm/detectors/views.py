@@ -26,6 +26,9 @@ CLOSE_UP_SIDE = 128
 """Side of the small view that is searched for close-ups."""
 CLOSE_UP_SHARE = 0.25
 """Share of the image's longer side from which on a face in that view counts."""
+_OVERLAP = 0.7
+"""Share of the largest side in one view from which on a face counts in the next smaller one, too, at the latest: the
+boxes of one face differ from view to view."""
 _NEAR_CUT = 8.0
 """Pixels of the network's input: a box that ends this close to a cut may be a part of a face."""
 _NO_CUTS = (False, False, False, False)
@@ -128,7 +131,7 @@ class ViewPlan:
         sizes: Input sizes.
         tiles: (width, height) of the tiles, or ``None``.
         divisor: Both sides of the network's input are multiples of this number.
-        fixed_size: (width, height) of a network that takes a single size.
+        limits: Smallest and largest (width, height) of the network's input; ``None`` if it is free.
         rotations: Angles in degrees, counterclockwise, by which the image is turned.
         mirror: Whether each view is searched mirrored, too.
     """
@@ -136,7 +139,7 @@ class ViewPlan:
     sizes: Sequence[InputSize]
     tiles: tuple[int, int] | None = None
     divisor: int = 32
-    fixed_size: tuple[int, int] | None = None
+    limits: tuple[tuple[int, int], tuple[int, int]] | None = None
     rotations: Sequence[float] = (0.0,)
     mirror: bool = False
 
@@ -180,14 +183,20 @@ class ViewPlan:
             if shrink and math.prod(canvas) > math.prod(view.letterbox.canvas):
                 factor = math.sqrt(math.prod(view.letterbox.canvas) / math.prod(turn.turned_size))
                 canvas = self._canvas([int(side * factor) for side in turn.turned_size], up=False)
-        if self.fixed_size is not None:
-            canvas = self.fixed_size
+        canvas = self._within(canvas)
         turn = _shrunk(turn, canvas)
         return replace(view, turn=turn, letterbox=Letterbox(turn.turned_size, turn.turned_size, canvas))
 
     def _canvas(self, size: Sequence[int], up: bool = True) -> tuple[int, int]:
         width, height = (max(1, -(-side // self.divisor) if up else side // self.divisor) for side in size)
         return width * self.divisor, height * self.divisor
+
+    def _within(self, canvas: tuple[int, int]) -> tuple[int, int]:
+        """Returns the input that the network takes which is nearest to ``canvas``."""
+        if self.limits is None:
+            return canvas
+        width, height = (max(low, min(side, high)) for side, low, high in zip(canvas, *self.limits, strict=True))
+        return width, height
 
     def small(self, region: Region, side: int, sides: tuple[float, float] = (0.0, math.inf)) -> View:
         """Returns an upright view of a region, whose longer side takes only ``side`` pixels of the input.
@@ -199,8 +208,10 @@ class ViewPlan:
         """
         size = region[2] - region[0], region[3] - region[1]
         scale = side / max(size)
+        if self.limits is not None:
+            scale = min(scale, *(most / length for most, length in zip(self.limits[1], size, strict=True)))
         small = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-        return View(region, Letterbox(size, small, self.fixed_size or self._canvas(small)), sides=sides)
+        return View(region, Letterbox(size, small, self._within(self._canvas(small))), sides=sides)
 
     def close_up(self, view: View) -> View:
         """Returns the small view in which only faces count that fill a large part of the image.
@@ -241,7 +252,7 @@ def well_seen(scales: Iterable[float]) -> dict[float, tuple[float, float]]:
         {0.5: (32.0, inf), 1: (0.0, 200.0)}
     """
     ordered = sorted(set(scales))
-    low = [min(WELL_SEEN[0] / this, WELL_SEEN[1] / larger) for this, larger in pairwise(ordered)]
+    low = [min(WELL_SEEN[0] / this, _OVERLAP * WELL_SEEN[1] / larger) for this, larger in pairwise(ordered)]
     high = [WELL_SEEN[1] / scale for scale in ordered[1:]]
     return dict(zip(ordered, zip([*low, 0.0], [math.inf, *high], strict=True), strict=True))
 

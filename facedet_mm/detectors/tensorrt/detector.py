@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import threading
@@ -81,7 +82,10 @@ class TensorRTDetector(SessionDetector):
 
     def _configure(self, options: DetectorOptions) -> None:
         if self.network.fixed_size is None:
-            check_sizes(_checked(options.input_size), self.session.shapes)
+            shapes = self.session.shapes
+            check_sizes(_checked(options.input_size), shapes)
+            limits = (shapes.min[2], shapes.min[1]), (shapes.max[2], shapes.max[1])
+            self.network = dataclasses.replace(self.network, limits=limits)
         super()._configure(options)
 
 
