@@ -25,19 +25,23 @@ _CENTER = 0.5
 """Distance of the centers of both boxes, in sides of the face, up to which they are the same face."""
 
 
-def recheck(plan: ViewPlan, merged: Merged, size: tuple[int, int]) -> Generator[Look, list[Seen], Faces]:
+def recheck(
+    plan: ViewPlan, merged: Merged, degrees: NDArray[np.float64], size: tuple[int, int]
+) -> Generator[Look, list[Seen], Faces]:
     """Returns the faces, with lower scores for those that a second look does not confirm, by descending score.
 
     Args:
         plan: Views that the detector looks at.
-        merged: Faces of an image and their votes.
+        merged: N faces of an image and their votes.
+        degrees: (N,) degrees, counterclockwise, by which the image was turned where each face was seen.
         size: (width, height) of the image.
     """
     faces, votes = merged
     doubtful = np.flatnonzero((votes == 1) & (faces.scores > _DOUBTFUL[0]) & (faces.scores < _DOUBTFUL[1]))[:_MOST]
     if not len(doubtful):
         return faces
-    crops = [plan.small(crop_region(faces.boxes[i], _CROP, size), _CROP_SIDE) for i in doubtful]
+    upright = [plan.small(crop_region(faces.boxes[i], _CROP, size), _CROP_SIDE) for i in doubtful]
+    crops = [plan.turned(crop, float(degrees[i])) for i, crop in zip(doubtful, upright, strict=True)]
     seen = yield Look(crops, _CONFIRMED)
     scores = faces.scores.copy()
     for i, crop, found in zip(doubtful, crops, seen, strict=True):

@@ -82,8 +82,10 @@ class Strategy:
             return Found(seen[0].faces, views, seen, self.iou_thr)
         vote = self.plan.mirror or len(self.plan.sizes) > 1
         merged = merge_views(views, [s.faces for s in seen], self.iou_thr, vote)
-        faces = (yield from recheck(self.plan, merged, (width, height))) if self.rechecks else merged.faces
-        return Found(faces, views, seen, self.iou_thr)
+        found = Found(merged.faces, views, seen, self.iou_thr)
+        if not self.rechecks:
+            return found
+        return found._replace(faces=(yield from recheck(self.plan, merged, found.degrees, (width, height))))
 
     def _small_views(self, views: Sequence[View], seen: Sequence[Seen]) -> list[View]:
         """Returns small views for close-ups, where the smallest views of the whole image may miss them."""

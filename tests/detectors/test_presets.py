@@ -71,8 +71,10 @@ def solvay_small() -> np.ndarray:
 
 
 class TestRecheck:
-    def second_look(self, faces: Faces, votes: list[int], seen: dict[int, Faces]) -> tuple[Faces, list]:
-        search = recheck(ViewPlan([640]), Merged(faces, np.array(votes)), (400, 300))
+    def second_look(
+        self, faces: Faces, votes: list[int], seen: dict[int, Faces], degrees: float = 0.0
+    ) -> tuple[Faces, list]:
+        search = recheck(ViewPlan([640]), Merged(faces, np.array(votes)), np.full(len(faces), degrees), (400, 300))
         try:
             look = next(search)
         except StopIteration as end:
@@ -101,6 +103,11 @@ class TestRecheck:
         found, (view,) = self.second_look(faces, [1], {0: again})
         assert view.region == (60, 60, 180, 180)
         assert found.scores.tolist() == pytest.approx([0.7 if kept else 0.35])
+
+    def test_a_face_of_a_turned_view_is_looked_at_turned(self) -> None:
+        faces = Faces([[100, 100, 140, 140]], [0.7])
+        _, (view,) = self.second_look(faces, [1], {}, degrees=90.0)
+        assert (view.region, view.turn.degrees) == ((60, 60, 180, 180), 90)
 
     def test_crops_stay_inside_the_image(self) -> None:
         assert crop_region(np.array([0, 0, 20, 20], np.float32), 3, (50, 25)) == (0, 0, 40, 25)

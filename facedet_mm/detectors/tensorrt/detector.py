@@ -84,7 +84,9 @@ class TensorRTDetector(SessionDetector):
         if self.network.fixed_size is None:
             shapes = self.session.shapes
             check_sizes(_checked(options.input_size), shapes)
-            limits = (shapes.min[2], shapes.min[1]), (shapes.max[2], shapes.max[1])
+            step = self.network.divisor
+            low, high = ([-(-side // step) * step for side in shapes.min[1:]], [s // step * step for s in shapes.max[1:]])
+            limits = (low[1], low[0]), (high[1], high[0])
             self.network = dataclasses.replace(self.network, limits=limits)
         super()._configure(options)
 
