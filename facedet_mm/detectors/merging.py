@@ -13,8 +13,9 @@ from facedet_mm.detectors.views import View
 from facedet_mm.structures import Faces
 
 _PART = 0.5
-"""Share of its area that a part must have inside a whole face to belong to it, and the smaller of two boxes of
-differently turned views inside the other to be the same face."""
+"""Share of its area that a part must have inside a whole face to belong to it."""
+_DOUBLE = 0.4
+"""Share of the smaller of two boxes that lies inside the other, where turned views saw the same face twice."""
 _PAIRS = 1 << 20
 """Number of pairs of boxes compared at a time."""
 _TINY = np.finfo(np.float32).tiny
@@ -112,7 +113,7 @@ def degrees_of(faces: Faces, views: Sequence[View], found: Sequence[Faces], iou_
 
 
 def _seen_better(boxes: NDArray[np.float32], angles: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns (K,): whether a better face shares half of the smaller of both boxes and was seen at another angle.
+    """Returns (K,): whether a better face covers much of the smaller of both boxes and was seen at another angle.
 
     A network that sees a face at the wrong angle puts its box beside the face, where NMS does not find it. So does one
     that sees it at an oblique angle: there, two faces of one view are compared, too.
@@ -124,7 +125,7 @@ def _seen_better(boxes: NDArray[np.float32], angles: NDArray[np.float64]) -> NDA
     area, order = _area(boxes), np.arange(len(boxes))
     found = np.zeros(len(boxes), bool)
     for rows in _slices(len(boxes), len(boxes)):
-        double = _overlap(boxes[rows], boxes) > _PART * np.minimum(area[rows, None], area)
+        double = _overlap(boxes[rows], boxes) > _DOUBLE * np.minimum(area[rows, None], area)
         double &= (angles[rows, None] != angles) | (angles % 90 != 0)
         found[rows] = (double & (order < order[rows, None])).any(axis=1)
     return found

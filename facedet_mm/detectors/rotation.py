@@ -15,10 +15,10 @@ Sightings: TypeAlias = list[tuple[View, Seen]]
 """Views and what was seen in them."""
 
 _QUARTERS = (90.0, 180.0, 270.0)
-_EIGHTHS = tuple(45.0 * i for i in range(1, 8))
-_CENTER = 0.7
-"""Share of each side of the image, around its center, that the second probes show."""
-_QUARTER_SIDE, _EIGHTH_SIDE = 128, 384
+_STEPS = (_QUARTERS, 0.7), ((45.0, 135.0, 225.0, 315.0), 0.5)
+"""Angles tried one after the other where nothing convinces, and the share of each side of the image, around its center,
+that is looked at."""
+_QUARTER_SIDE, _CENTER_SIDE = 128, 384
 """Longer side of the image in the probes: in those that all images get, and in those where nothing convinces."""
 PROBE_SCORE = 0.3
 """Score above which probes report a face."""
@@ -31,7 +31,7 @@ _LEAST = 0.06
 """Least strength of a turned probe."""
 _PROBE_SHARE, _UPRIGHT_SHARE = 0.7, 0.2
 """Shares of the strength of the upright probe, and of the upright faces, that a turned probe must exceed."""
-_BETTER, _TILT_BETTER, _TILT_QUARTER = 1.1, 1.05, 1.5
+_BETTER, _TILT_BETTER, _TILT_QUARTER = 1.1, 1.05, 2.0
 """Factors by which the strength of faces must grow when they are turned, tilted, and tilted from a quarter turn: most
 images are turned by a quarter, and all faces of an image are hardly tilted by the angle of a few."""
 _CROWD = 3
@@ -106,16 +106,19 @@ def _witnesses(plan: ViewPlan, whole: View, seen: Faces, power: int) -> Generato
     best, most = _strongest(sampled, power)
     if most > max(_LEAST, _BETTER * before):
         witnesses[best] = sampled[best]
-    elif not witnesses and before < _CONVINCING * max(len(best_faces), 1):
-        sampled = yield from _sample(plan, seen, _EIGHTHS, whole.size, _WEAK)
-        best, most = _strongest(sampled, power)
-        if most < _LEAST:
-            probes = yield from _probe(plan, whole, _EIGHTHS, _EIGHTH_SIDE, _CENTER)
-            if _strongest(probes, power)[1] > most:
-                best, sampled = _strongest(probes, power)[0], probes
-        witnesses = {best: sampled[best]}
-    if not witnesses and (tilt := (yield from _tilt(plan, whole, faces, 0.0, power))):
+    elif not witnesses and (tilt := (yield from _tilt(plan, whole, faces, 0.0, power))):
         witnesses[tilt] = faces
+    elif not witnesses and before < _CONVINCING * max(len(best_faces), 1):
+        steps = _STEPS if before < _LEAST else _STEPS[:1]
+        sampled = yield from _sample(plan, seen, [a for angles, _ in steps for a in angles], whole.size, _WEAK)
+        best, most = _strongest(sampled, power)
+        witnesses = {best: sampled[best]}
+        for angles, center in steps:
+            if most < _LEAST:
+                probes = yield from _probe(plan, whole, angles, _CENTER_SIDE, center)
+                best, strongest = _strongest(probes, power)
+                if strongest > most:
+                    most, witnesses = strongest, {best: probes[best]}
     return witnesses
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ class Turn:
     degrees: float = 0.0
     mirrored: bool = False
 
-    @property
+    @cached_property
     def turned_size(self) -> tuple[int, int]:
         """(width, height) of the smallest image that holds the whole copy."""
         width, height = np.abs(self._rotation()) @ self.size
@@ -44,7 +45,7 @@ class Turn:
             image = np.asarray(cv2.flip(image, 1), np.uint8)
         quarters, rest = divmod(self.degrees % 360, 90)
         if rest:
-            matrix = self._matrix()
+            matrix = self._matrix.copy()
             matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV counts from the center of the first pixel
             return np.asarray(cv2.warpAffine(image, matrix, self.turned_size, borderValue=padding), np.uint8)
         return np.asarray(cv2.rotate(image, _QUARTERS[int(quarters)]), np.uint8) if quarters else image
@@ -59,7 +60,9 @@ class Turn:
         Args:
             faces: Faces in pixels of the copy.
         """
-        matrix = self._matrix()
+        if not len(faces):
+            return faces
+        matrix = self._matrix
         inverse = matrix[:, :2].T
         center = ((faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2 - matrix[:, 2]) @ inverse.T
         half = np.sqrt((((faces.boxes[:, 2:] - faces.boxes[:, :2]) / 2) ** 2) @ (inverse**2).T)
@@ -83,6 +86,7 @@ class Turn:
             sine, cosine = round(sine), round(cosine)
         return np.array([[cosine, sine], [-sine, cosine]], np.float64)
 
+    @cached_property
     def _matrix(self) -> NDArray[np.float64]:
         """Returns (2, 3): from points of the resized, mirrored image to points of the copy, both counted in pixels
         from the top left corner."""

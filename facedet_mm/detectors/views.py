@@ -93,6 +93,8 @@ class View:
         Args:
             faces: Faces in pixels of the region or of its turned copy.
         """
+        if not len(faces):
+            return faces, np.zeros(0, bool)
         if self.turn is not None:
             faces = self.turn.restore(faces)
             faces = faces.scale(1 / self.scale[0], 1 / self.scale[1])

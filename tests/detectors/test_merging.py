@@ -26,7 +26,7 @@ def at(view: View, boxes: list[list[float]], scores: list[float]) -> Faces:
     """Faces for a view that is turned by quarters, given in pixels of the image."""
     corners = np.array(boxes, float).reshape(-1, 2)
     if view.turn:
-        matrix = view.turn._matrix()
+        matrix = view.turn._matrix
         corners = corners @ matrix[:, :2].T + matrix[:, 2]
     corners = corners.reshape(-1, 2, 2)
     return Faces(np.hstack([corners.min(1), corners.max(1)]), scores)

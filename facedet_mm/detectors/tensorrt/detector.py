@@ -85,9 +85,9 @@ class TensorRTDetector(SessionDetector):
             shapes = self.session.shapes
             check_sizes(_checked(options.input_size), shapes)
             step = self.network.divisor
-            low, high = ([-(-side // step) * step for side in shapes.min[1:]], [s // step * step for s in shapes.max[1:]])
-            limits = (low[1], low[0]), (high[1], high[0])
-            self.network = dataclasses.replace(self.network, limits=limits)
+            low = -(-shapes.min[2] // step) * step, -(-shapes.min[1] // step) * step
+            high = shapes.max[2] // step * step, shapes.max[1] // step * step
+            self.network = dataclasses.replace(self.network, limits=(low, high))
         super()._configure(options)
 
 
