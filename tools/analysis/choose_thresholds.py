@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from facedet_mm.benchmark.accuracy import find_images
 from facedet_mm.cli import guard
+from facedet_mm.cli.parsing import Parser
 from facedet_mm.datasets import GroundTruth, Predictions
 from facedet_mm.datasets.annotations import ImageAnnotation, read_annotations
 from facedet_mm.detectors import Detector, build_detector
@@ -43,7 +44,7 @@ _TALL = 30
 
 def main() -> int:
     """Runs the tool and returns its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", metavar="MODEL[=WEIGHTS]", help="model name, with its file if not at hand")
     for name in ("train", "val"):
         parser.add_argument(f"--{name}", nargs=2, required=True, metavar=("ANNOTATIONS", "IMAGES"))
