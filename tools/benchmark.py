@@ -1,8 +1,8 @@
 """Times detection: beside other Python packages, and with models in all backends of this machine.
 
 ``runtime``: the same images and weights for each package, in separate processes that take turns after a few images, so
-that other load on the machine affects all alike. The best of a few calls counts for each image. The bare run is ONNX
-Runtime's, on an input that is ready.
+that other load on the machine affects all alike. The best of a few calls counts for each image. Ours runs with and
+without the second look for close-ups. The bare run is ONNX Runtime's, on an input that is ready.
 
 ``backends``: each model in each library, device and precision that this machine has, at each size and batch, in
 separate processes: times from decoded images to faces, memory, AP if annotations are given, and a plot of both.
@@ -125,12 +125,13 @@ def run_runtime(args: argparse.Namespace) -> int:
     devices = [None, "openvino"] if args.openvino else [None]
     sizes = {size: int(size) if size.isdigit() else size for size in args.sizes}
     jobs: dict[str, tuple[Any, dict[str, Any]]] = {
-        f"facedet-mm {name}{' openvino' if device else ''}": (
+        f"facedet-mm {name}{' openvino' if device else ''}{'' if close_ups else ', one look'}": (
             sys.executable,
-            dict(common, package="facedet_mm", device=device, size=size),
+            dict(common, package="facedet_mm", device=device, size=size, close_ups=close_ups),
         )
         for name, size in sizes.items()
         for device in devices
+        for close_ups in (True, False)
     }
     for name, size in sizes.items():
         jobs[f"bare run of the network at {name}"] = sys.executable, dict(common, package="onnxruntime", size=size)

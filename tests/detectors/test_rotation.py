@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from facedet_mm import Faces, build_detector
 from facedet_mm.cli import main
 from facedet_mm.detectors import DetectorOptions, OnnxDetector
-from facedet_mm.detectors.rotation import strength
-from facedet_mm.errors import FaceDetError
+from facedet_mm.detectors.rotation import find_turned, strength
+from facedet_mm.detectors.views import Seen, ViewPlan
+from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.io.images import read_image
 from facedet_mm.zoo import asset_path
 
@@ -200,23 +202,111 @@ class TestAngles:
         )
 
 
-def test_probes_keep_to_the_threshold_of_the_file(solvay: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    detector = OnnxDetector(YUNET, input_size="auto", score_thr=0.7, rotations="auto")
-    asked: list[float] = []
-    infer = type(detector)._infer
+class TestAFileWithNmsInside:
+    """It has one face in every input, whatever it shows, and drops scores up to 0.6."""
 
-    def spy(self: Any, blob: Any, letterboxes: Any, score_thr: float) -> Any:
-        asked.append(score_thr)
-        return infer(self, blob, letterboxes, score_thr)
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        constants = [
+            numpy_helper.from_array(np.array([[[8, 8, 24, 24]]], np.float32), "boxes"),
+            numpy_helper.from_array(np.array([[0.7]], np.float32), "scores"),
+        ]
+        graph = helper.make_graph(
+            [helper.make_node("Identity", [c.name], [f"{c.name}.out"]) for c in constants],
+            "decoded",
+            [helper.make_tensor_value_info("image", 1, [1, 3, "h", "w"])],
+            [
+                helper.make_tensor_value_info("boxes.out", 1, [1, 1, 4]),
+                helper.make_tensor_value_info("scores.out", 1, [1, 1]),
+            ],
+            constants,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        helper.set_model_props(model, {"facedet_mm": '{"score_thr": 0.6}'})
+        onnx.save(model, tmp_path / "decoded.onnx")
+        return tmp_path / "decoded.onnx"
 
-    monkeypatch.setattr(type(detector), "_infer", spy)
-    detector.detect(solvay[:900, :900])
-    assert min(asked) < 0.4
-    asked.clear()
-    detector.network = replace(detector.network, least_score=0.6)
-    detector.detect(solvay[:900, :900])
-    assert set(asked) <= {0.6, 0.7}
-    assert min(asked) == 0.6
-    asked.clear()
-    detector.replace(score_thr=0.5).detect(solvay[:900, :900])
-    assert min(asked) == 0.5  # the file refuses it
+    def test_is_probed_at_its_own_threshold(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        detector = OnnxDetector(path, rotations="auto")
+        asked: list[float] = []
+        infer = type(detector)._infer
+
+        def spy(self: Any, blob: Any, letterboxes: Any, score_thr: float) -> Any:
+            asked.append(score_thr)
+            return infer(self, blob, letterboxes, score_thr)
+
+        monkeypatch.setattr(type(detector), "_infer", spy)
+        assert len(detector.detect(np.zeros((480, 640, 3), np.uint8))) >= 1
+        assert len(asked) > 3
+        assert set(asked) == {0.6}
+
+    @pytest.mark.parametrize("rotations", [0, "auto"])
+    def test_refuses_a_lower_one_of_the_user(self, path: Path, rotations: Any) -> None:
+        detector = OnnxDetector(path, rotations=rotations, score_thr=0.5, close_ups=False)
+        with pytest.raises(ModelError, match=r"the NMS inside keeps scores above 0\.6.*score_thr=0\.5"):
+            detector.detect(np.zeros((480, 640, 3), np.uint8))
+
+    @pytest.mark.parametrize(("free", "views"), [(True, 2), (False, 1)])
+    def test_gets_the_second_look_for_close_ups_where_it_is_cheap(
+        self, path: Path, free: bool, views: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not free:
+            model = onnx.load(path)
+            for side in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+                side.dim_value = 640
+            onnx.save(model, path)
+            monkeypatch.setattr("facedet_mm.detectors.rewriting.disproof", lambda *_: "it needs its size")
+        detector = OnnxDetector(path)
+        assert (detector.network.fixed_size is None) == free
+        pixels = counting(monkeypatch, detector)
+        detector.detect(np.zeros((480, 640, 3), np.uint8))
+        assert len(pixels) == views
+
+
+class TestSteps:
+    """The search where the upright look shows nothing, one look at a time."""
+
+    def search(self, *answers: dict[float, float]) -> list[list[float]]:
+        """Returns the angles of each look; each answer is the score of a face at some angles."""
+        plan = ViewPlan(["auto"])
+        upright = plan.views(640, 480)
+        search = find_turned(plan, [(upright[0], Seen(Faces.empty(), False))], 1)
+        look, looks = next(search), []
+        for answer in [*answers, *[{}] * 9]:
+            looks.append([view.turn.degrees if view.turn else 0.0 for view in look.views])
+            scores = [answer.get(degrees, 0.0) for degrees in looks[-1]]
+            sizes = [view.letterbox.resized for view in look.views]
+            boxes = [[w / 2 - 9, h / 2 - 9, w / 2 + 9, h / 2 + 9] for w, h in sizes]
+            found = [Faces([box], [score]) for box, score in zip(boxes, scores, strict=True)]
+            seen = [Seen(faces[faces.scores > 0], close_up=False) for faces in found]
+            try:
+                look = search.send(seen)
+            except StopIteration:
+                return looks
+        raise AssertionError("the search does not end")
+
+    def test_nothing_is_looked_at_in_full_where_no_probe_shows_anything(self) -> None:
+        assert self.search() == [[90, 180, 270], [90, 180, 270], [45, 135, 225, 315]]
+
+    def test_a_weak_sighting_is_kept_when_the_next_probes_show_less(self) -> None:
+        looks = self.search({}, {180.0: 0.45}, {}, {180.0: 0.8})
+        assert looks[3:] == [[180, 202, 158], [180]]
+
+    def test_a_stronger_sighting_of_the_next_probes_counts(self) -> None:
+        looks = self.search({}, {180.0: 0.4}, {225.0: 0.45}, {225.0: 0.8})
+        assert looks[3:] == [[225, 247, 203], [225]]
+
+    def test_a_sighting_that_its_crop_does_not_confirm_is_dropped(self) -> None:
+        assert len(self.search({}, {180.0: 0.45}, {}, {})) == 4
+
+    def test_a_good_sighting_ends_the_probes(self) -> None:
+        assert self.search({}, {180.0: 0.8}, {180.0: 0.8}) == [[90, 180, 270], [90, 180, 270], [180, 202, 158], [180]]
+
+    def test_a_tilt_of_a_quarter_turn_needs_twice_the_strength(self) -> None:
+        assert self.search({}, {90.0: 0.8}, {90.0: 0.7, 112.0: 0.8})[3] == [90]
+        assert self.search({}, {90.0: 0.8}, {90.0: 0.6, 112.0: 0.8})[3] == [112]
+
+    def test_a_face_that_the_upright_probe_shows_as_well_does_not_count(self) -> None:
+        assert self.search({90.0: 0.7}, {0.0: 0.9})[:2] == [[90, 180, 270], [0]]
+        assert [90.0, 112.0, 68.0] not in self.search({90.0: 0.7}, {0.0: 0.9})
+        assert [90.0, 112.0, 68.0] in self.search({90.0: 0.7}, {0.0: 0.5})

@@ -352,6 +352,13 @@ class TestShapes:
             found.replace(input_size=(640, 960))
         assert found.options.input_size == (960, 640)
 
+    @pytest.mark.parametrize("size", [640, "auto", [320, 640], (960, 320)])
+    def test_small_and_turned_views_keep_to_the_engine(self, solvay: np.ndarray, size: Any) -> None:
+        found = detector(input_size=size, precision="fp32", score_thr=0.5)
+        for image in (solvay[1100:1350, 2050:2300], solvay[1000:1300, :]):
+            for rotations in (0, "auto", [0, 45]):
+                assert len(found.replace(rotations=rotations).detect(np.ascontiguousarray(image))) >= 1
+
     def test_original_sizes_need_bounds_and_keep_to_them(self, solvay: np.ndarray) -> None:
         with pytest.raises(FaceDetError, match=r"'original' has no bounds.*ShapeRange"):
             detector(input_size="original")

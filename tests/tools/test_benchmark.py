@@ -169,5 +169,5 @@ def test_the_race_of_the_runtime_times_detection_and_the_bare_run(tmp_path: Path
     done = benchmark("runtime", "--images", tmp_path / "images", "--sizes", 320, "--json", tmp_path / "times.json")
     assert done.returncode == 0, done.stderr
     times = json.loads((tmp_path / "times.json").read_text())
-    assert list(times) == ["facedet-mm 320", "bare run of the network at 320"]
+    assert list(times) == ["facedet-mm 320", "facedet-mm 320, one look", "bare run of the network at 320"]
     assert all(len(of_images) == 1 and of_images[0] > 0 for of_images in times.values())

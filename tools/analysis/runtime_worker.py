@@ -24,6 +24,7 @@ def facedet_mm(job):
         score_thr=job["score_thr"],
         input_size=job["size"],
         threads=job["threads"],
+        close_ups=job["close_ups"],
     )
     return lambda image: lambda: detector.detect(image)
 
