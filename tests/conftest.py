@@ -21,7 +21,7 @@ DATA = Path(os.environ.get("FACEDET_TEST_DATA", ROOT.parent / "shared" / "data")
 
 SLOW = (
     "cli/test_cli_endings.py", "cli/test_cli_streams.py", "configs/test_configs.py", "deploy/test_quantization.py",
-    "detectors/test_close_ups.py", "detectors/test_rotation.py",
+    "detectors/test_close_ups.py", "detectors/test_turned_faces.py",
     "plugin/apis", "plugin/deploy", "plugin/engine", "plugin/evaluation", "plugin/search", "plugin/test_mmdet_tools.py",
     "search/test_odd_journals.py", "test_telemetry.py", "tools",
 )  # fmt: skip

@@ -249,8 +249,9 @@ class LetterboxDetector(ABC):
                     wanted[i] = searches[i].send(answer)
                 except StopIteration as end:
                     found[i] = end.value
-        most = self._options.max_faces
-        return [found[i]._replace(faces=found[i].faces[:most]) for i in range(len(images))]
+        if (most := self._options.max_faces) is not None:
+            found = {i: one._replace(faces=one.faces[:most]) for i, one in found.items()}
+        return [found[i] for i in range(len(images))]
 
     def _look(self, views: Sequence[tuple[NDArray[np.uint8], View, float | None]]) -> list[Seen]:
         """Returns what is seen in each view above a score, running those of one size in batches."""

@@ -32,10 +32,12 @@ class Rotation:
     def __init__(self, size: tuple[int, int], degrees: float, canvas: tuple[int, int] | None = None) -> None:
         angle = math.radians(degrees)
         cos, sin = math.cos(angle), math.sin(angle)
+        if degrees % 90 == 0:
+            cos, sin = round(cos), round(sin)
         around = np.abs([[cos, sin], [sin, cos]]) @ size
         width, height = np.ceil(around - 1e-6).astype(int).tolist()  # 1e-6: rounding must not add a pixel
         self.canvas = canvas or (width, height)
-        self._matrix = np.array([[cos, -sin], [sin, cos]])
+        self._matrix = np.array([[cos, -sin], [sin, cos]], np.float64)
         self._shift = np.array(self.canvas) / 2 - self._matrix @ size / 2
 
     def points(self, points: NDArray[F]) -> NDArray[F]:
@@ -54,13 +56,15 @@ class Rotation:
         turned: NDArray[F] = np.concatenate([centers - halves, centers + halves], axis=1).astype(boxes.dtype)
         return turned
 
-    def image(self, image: NDArray[np.uint8], fill: int = 128) -> NDArray[np.uint8]:
-        """Returns the turned image (bilinear; quarter turns are exact), ``fill`` gray where there is none.
+    def image(self, image: NDArray[np.uint8], fill: int | tuple[int, int, int] = 128) -> NDArray[np.uint8]:
+        """Returns the turned image (bilinear; quarter turns are exact), with ``fill`` where there is none.
 
         Args:
             image: (H, W, 3) uint8 of the size that the object was made for; it is not modified.
-            fill: Gray value outside the image.
+            fill: Gray value or BGR outside the image.
         """
         shift = self._shift + self._matrix @ [0.5, 0.5] - 0.5  # OpenCV counts from the center of the first pixel
         matrix = np.column_stack([self._matrix, shift])
-        return np.asarray(cv2.warpAffine(image, matrix, self.canvas, borderValue=(fill,) * 3), np.uint8)
+        return np.asarray(
+            cv2.warpAffine(image, matrix, self.canvas, borderValue=np.broadcast_to(fill, 3).tolist()), np.uint8
+        )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from exported_files import as_maps, of_one_size, tiny_head
+from exported_files import as_maps, of_one_size, opened, tiny_head
 from onnx import ModelProto, helper, numpy_helper
 
 from facedet_mm.detectors.onnx import OnnxDetector
@@ -35,11 +35,6 @@ def solvay() -> np.ndarray:
 def saved(model: ModelProto, folder: Path) -> Path:
     onnx.save(model, folder / "fixed.onnx")
     return folder / "fixed.onnx"
-
-
-def opened(kind: Any, path: Path, **options: Any) -> Any:
-    precision = {"precision": "fp32"} if kind is OpenVinoDetector else {}
-    return kind(path, **{"score_thr": 0.5, **precision, **options})
 
 
 def assert_same(faces: Faces, expected: Faces, at_least: int = 1) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import exported_files
 import numpy as np
 import onnx
 import pytest
@@ -29,13 +30,10 @@ def solvay() -> np.ndarray:
 
 
 def opened(kind: Any, model: ModelProto | Path, folder: Path, **options: Any) -> Any:
-    path = folder / "file.onnx"
     if isinstance(model, Path):
-        path = model
-    else:
-        onnx.save(model, path)
-    precision = {"precision": "fp32"} if kind is OpenVinoDetector else {}
-    return kind(path, **{"score_thr": 0.5, **precision, **options})
+        return exported_files.opened(kind, model, **options)
+    onnx.save(model, folder / "file.onnx")
+    return exported_files.opened(kind, folder / "file.onnx", **options)
 
 
 def assert_same(faces: Faces, expected: Faces, at_least: int = 1) -> None:

@@ -12,6 +12,7 @@ from facedet_mm.detectors.nms import nms
 from facedet_mm.detectors.preprocess import fit
 from facedet_mm.detectors.turns import Turn
 from facedet_mm.detectors.views import View
+from facedet_mm.imaging.rotation import Rotation
 from facedet_mm.structures import Faces
 
 WHOLE = View((0, 0, 400, 400), fit(400, 400, "original"))
@@ -26,8 +27,7 @@ def at(view: View, boxes: list[list[float]], scores: list[float]) -> Faces:
     """Faces for a view that is turned by quarters, given in pixels of the image."""
     corners = np.array(boxes, float).reshape(-1, 2)
     if view.turn:
-        matrix = view.turn._matrix
-        corners = corners @ matrix[:, :2].T + matrix[:, 2]
+        corners = Rotation(view.turn.size, -view.turn.degrees).points(corners)
     corners = corners.reshape(-1, 2, 2)
     return Faces(np.hstack([corners.min(1), corners.max(1)]), scores)
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from facedet_mm.detectors.openvino import OpenVinoDetector
+
 _STEPS = ("Reshape", "Transpose", "Sigmoid")
+
+
+def opened(kind: Any, path: Path, **options: Any) -> Any:
+    """Returns a detector of this class, in float32 and with a threshold that does not depend on the file."""
+    precision = {"precision": "fp32"} if kind is OpenVinoDetector else {}
+    return kind(path, **{"score_thr": 0.5, **precision, **options})
 
 
 def as_maps(
