@@ -16,6 +16,8 @@ _PART = 0.5
 """Share of its area that a part must have inside a whole face to belong to it."""
 _DOUBLE = 0.4
 """Share of the smaller of two boxes that lies inside the other, where turned views saw the same face twice."""
+_COARSE = 0.5
+"""Weight of the scores of coarse boxes."""
 _PAIRS = 1 << 20
 """Number of pairs of boxes compared at a time."""
 _TINY = np.finfo(np.float32).tiny
@@ -36,8 +38,9 @@ class Merged(NamedTuple):
 def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, vote: bool = False) -> Merged:
     """Merges the faces of several views of one image.
 
-    A box that ends at a cut may be a part of a face that another view shows whole, so it is kept only where no whole
-    face covers half of it. NMS keeps the best of the others.
+    NMS keeps the best box of each face, and a coarse one only where the others have less than half of its score; the
+    score is the best of all. A box that ends at a cut may be a part of a face that another view shows whole, so it is
+    kept only where no whole face covers half of it.
 
     Args:
         views: Views of one image.
@@ -48,13 +51,20 @@ def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, v
     placed = [view.placed(faces) for view, faces in zip(views, found, strict=True)]
     faces = Faces.concatenate([part for part, _ in placed])
     cut = np.concatenate([ends for _, ends in placed])
-    whole, parts = faces[~cut], faces[cut]
+    counts = [len(part) for part, _ in placed]
+    parts, scores = faces[cut], faces.scores[~cut]
+    coarse = np.repeat([view.coarse for view in views], counts)[~cut]
+    whole = faces[~cut]
+    if coarse.any():
+        whole = Faces(whole.boxes, np.where(coarse, _COARSE, 1) * scores, whole.landmarks)
     kept = nms(whole.boxes, whole.scores, iou_thr)
     if any(view.turn and view.turn.degrees for view in views):
         degrees = [view.turn.degrees if view.turn else 0.0 for view in views]
-        angles = np.repeat(degrees, [len(part) for part, _ in placed])[~cut]
+        angles = np.repeat(degrees, counts)[~cut]
         kept = kept[~_seen_better(whole.boxes[kept], angles[kept])]
     merged = vote_boxes(whole, kept, iou_thr) if vote else Merged(whole[kept], np.ones(len(kept), np.int64))
+    if coarse.any():
+        merged = _best_scores(merged, whole.boxes, scores, kept, iou_thr)
     if len(parts):
         parts = parts[~_covered(parts.boxes, merged.faces.boxes)]
         parts = parts[nms(parts.boxes, parts.scores, iou_thr)]
@@ -86,6 +96,17 @@ def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float) -> Merged:
         means[:, column] = np.bincount(i, weights * values[j, column], len(kept)) / total
     points = None if faces.landmarks is None else means[:, 4:].reshape(-1, 5, 2)
     return Merged(Faces(means[:, :4], faces.scores[kept], points), np.bincount(i, minlength=len(kept)))
+
+
+def _best_scores(
+    merged: Merged, boxes: NDArray[np.float32], scores: NDArray[np.float32], kept: NDArray[np.intp], iou_thr: float
+) -> Merged:
+    """Returns the merged faces by descending score, each with the best score of all boxes that overlap it."""
+    best = scores[kept]
+    i, j = overlapping(boxes, kept, iou_thr)
+    np.maximum.at(best, i, scores[j])
+    order = np.argsort(-best, kind="stable")
+    return Merged(Faces(merged.faces.boxes, best, merged.faces.landmarks)[order], merged.votes[order])
 
 
 def degrees_of(faces: Faces, views: Sequence[View], found: Sequence[Faces], iou_thr: float) -> NDArray[np.float64]:

@@ -67,11 +67,8 @@ def overlapping(boxes: NDArray[np.float32], kept: NDArray[np.intp], iou_thr: flo
     if not (len(boxes) and len(kept)):
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     columns = _columns(boxes)
-    along = np.argsort(columns[0])
-    in_line, best = columns[:, along], columns[:, kept]
-    first = np.searchsorted(in_line[0], best[0] - _reach(np.max(in_line[1] - in_line[0]), iou_thr))
-    i, j = (np.concatenate(side) for side in zip(*_overlapping(best, in_line, first, iou_thr), strict=True))
-    return i, along[j]
+    i, j = (np.concatenate(side) for side in zip(*_close(columns[:, kept], columns, iou_thr), strict=True))
+    return i, j
 
 
 def _overlapping_few(boxes: NDArray[np.float32], iou_thr: float) -> Pairs:
@@ -122,14 +119,26 @@ def _overlapping_among(columns: NDArray[np.float32], iou_thr: float) -> Pairs:
 
 def _covered(best: NDArray[np.float32], rest: NDArray[np.float32], iou_thr: float) -> NDArray[np.bool_]:
     """Returns whether each of ``rest`` overlaps any of ``best``."""
-    along = np.argsort(rest[0])
-    in_line = rest[:, along]
-    reach = _reach(np.max(rest[1] - rest[0]), iou_thr)
-    first = np.searchsorted(in_line[0], best[0] - reach)
-    covered = np.zeros(len(along), bool)
-    for _, j in _overlapping(best, in_line, first, iou_thr):
-        covered[along[j]] = True
+    covered = np.zeros(rest.shape[1], bool)
+    for _, j in _close(best, rest, iou_thr):
+        covered[j] = True
     return covered
+
+
+def _close(a: NDArray[np.float32], b: NDArray[np.float32], iou_thr: float) -> Iterator[Pairs]:
+    """Yields pairs (i, j) with an IoU above ``iou_thr``, octave by octave: a large box would reach too far for all."""
+    length_a, length_b = a[1] - a[0], b[1] - b[0]
+    _, octaves = np.frexp(length_b)
+    ratio = 0.99 * iou_thr  # at least that of the lengths; see _reach
+    for octave in np.unique(octaves):
+        among = np.flatnonzero(octaves == octave)
+        among = among[np.argsort(b[0][among])]
+        shortest, longest = length_b[among].min(), length_b[among].max()
+        near = np.flatnonzero((length_a >= ratio * shortest) & (ratio * length_a <= longest))
+        boxes, in_line = a[:, near], b[:, among]
+        first = np.searchsorted(in_line[0], boxes[0] - _reach(longest, iou_thr))
+        for i, j in _overlapping(boxes, in_line, first, iou_thr):
+            yield near[i], among[j]
 
 
 def _overlapping(

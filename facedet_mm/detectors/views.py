@@ -61,6 +61,7 @@ class View:
         turn: How the region is turned or mirrored; ``None`` if it is not.
         sides: Smallest and largest side of the faces that count, in pixels of the image; a face's side is the
             square root of its area.
+        coarse: Whether its boxes and landmarks are coarse, and count only where no other view shows the face well.
     """
 
     region: Region
@@ -68,6 +69,7 @@ class View:
     cuts: tuple[bool, bool, bool, bool] = _NO_CUTS
     turn: Turn | None = None
     sides: tuple[float, float] = (0.0, math.inf)
+    coarse: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -221,7 +223,8 @@ class ViewPlan:
         Args:
             view: View of the whole image.
         """
-        small = self.small(view.region, CLOSE_UP_SIDE, (CLOSE_UP_SHARE * max(view.size), math.inf))
+        limits = CLOSE_UP_SHARE * max(view.size), math.inf
+        small = replace(self.small(view.region, CLOSE_UP_SIDE, limits), coarse=True)
         return small if view.turn is None else self.turned(small, view.turn.degrees)
 
 
