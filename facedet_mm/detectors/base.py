@@ -160,7 +160,7 @@ class LetterboxDetector(ABC):
     def replace(self: D, **changes: Any) -> D:
         """Returns a detector with other settings that shares the opened model; see :class:`Detector`."""
         if changes.get("preset"):  # it replaces the settings that another preset stands for
-            changes = {"input_size": None, "mirror": False, "recheck": False, **changes}
+            changes = {"input_size": None, "mirror": False, **changes}
         options = dataclasses.replace(self._options, **changes)
         for name in changes:
             if _FIXED[name] and getattr(options, name) != getattr(self._options, name):
@@ -210,7 +210,7 @@ class LetterboxDetector(ABC):
         self._score_thr = self._default_score_thr(options) if options.score_thr is None else options.score_thr
         turned = options.rotations == "auto"
         self._strategy = Strategy(
-            plan, self._score_thr, options.iou_thr, options.close_ups, turned, options.recheck, network.score_factors
+            plan, self._score_thr, options.iou_thr, options.close_ups, turned, network.score_factors
         )
         self._options = dataclasses.replace(
             options, preset=None, input_size=sizes[0] if len(sizes) == 1 else sizes, score_thr=self._score_thr
@@ -262,7 +262,7 @@ class LetterboxDetector(ABC):
         for (canvas, score_thr), group in groups.items():
             step = self.network.batch_size(canvas)
             inside = min(self.network.least_score, self._score_thr)  # a lower one of the user's is refused later
-            least = self._score_thr if score_thr is None else max(score_thr, inside)
+            least = max(self._strategy.least_score if score_thr is None else score_thr, inside)
             for batch in (group[i : i + step] for i in range(0, len(group), step)):
                 letterboxes = [views[i][1].letterbox for i in batch]
                 pixels = [views[i][1].pixels(views[i][0], self._padding) for i in batch]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,8 @@ _PART = 0.5
 """Share of its area that a part must have inside a whole face to belong to it."""
 _DOUBLE = 0.4
 """Share of the smaller of two boxes that lies inside the other, where turned views saw the same face twice."""
+_SAME = 0.5
+"""IoU above which boxes of different views vote for the same face."""
 _COARSE = 0.5
 """Weight of the scores of coarse boxes."""
 _PAIRS = 1 << 20
@@ -23,19 +24,7 @@ _PAIRS = 1 << 20
 _TINY = np.finfo(np.float32).tiny
 
 
-class Merged(NamedTuple):
-    """Faces of several views.
-
-    Attributes:
-        faces: Faces by descending score.
-        votes: (N,) number of boxes that each face was made of.
-    """
-
-    faces: Faces
-    votes: NDArray[np.int64]
-
-
-def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, vote: bool = False) -> Merged:
+def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, vote: bool = False) -> Faces:
     """Merges the faces of several views of one image.
 
     NMS keeps the best box of each face, and a coarse one only where the others have less than half of its score; the
@@ -47,47 +36,57 @@ def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, v
         found: Faces of each view, in pixels of its region.
         iou_thr: IoU threshold of the NMS.
         vote: Whether a kept box and its landmarks become the mean of all that overlap it, see :func:`vote_boxes`.
+            If views are mirrored, too, every face was looked at twice, and its score is the mean of its two best.
     """
     placed = [view.placed(faces) for view, faces in zip(views, found, strict=True)]
     faces = Faces.concatenate([part for part, _ in placed])
     cut = np.concatenate([ends for _, ends in placed])
     counts = [len(part) for part, _ in placed]
-    parts, scores = faces[cut], faces.scores[~cut]
+    whole, parts = faces[~cut], faces[cut]
     coarse = np.repeat([view.coarse for view in views], counts)[~cut]
-    whole = faces[~cut]
-    if coarse.any():
-        whole = Faces(whole.boxes, np.where(coarse, _COARSE, 1) * scores, whole.landmarks)
-    kept = nms(whole.boxes, whole.scores, iou_thr)
+    ranks = np.where(coarse, _COARSE, np.float32(1)) * whole.scores
+    kept = nms(whole.boxes, ranks, iou_thr)
     if any(view.turn and view.turn.degrees for view in views):
         degrees = [view.turn.degrees if view.turn else 0.0 for view in views]
         angles = np.repeat(degrees, counts)[~cut]
         kept = kept[~_seen_better(whole.boxes[kept], angles[kept])]
-    merged = vote_boxes(whole, kept, iou_thr) if vote else Merged(whole[kept], np.ones(len(kept), np.int64))
+    merged = whole[kept]
+    if vote and len(kept):
+        twice = any(view.turn and view.turn.mirrored for view in views)
+        merged = vote_boxes(Faces(whole.boxes, ranks, whole.landmarks), kept, max(iou_thr, _SAME), 1 + twice)
     if coarse.any():
-        merged = _best_scores(merged, whole.boxes, scores, kept, iou_thr)
+        i, j = overlapping(whole.boxes, kept, iou_thr)
+        scores = merged.scores.copy()
+        np.maximum.at(scores, i[coarse[j]], whole.scores[j[coarse[j]]])
+        merged = Faces(merged.boxes, scores, merged.landmarks)
     if len(parts):
-        parts = parts[~_covered(parts.boxes, merged.faces.boxes)]
-        parts = parts[nms(parts.boxes, parts.scores, iou_thr)]
-        both = Faces.concatenate([merged.faces, parts])
-        order = np.argsort(-both.scores, kind="stable")
-        merged = Merged(both[order], np.concatenate([merged.votes, np.ones(len(parts), np.int64)])[order])
-    return merged
+        parts = parts[~_covered(parts.boxes, merged.boxes)]
+        merged = Faces.concatenate([merged, parts[nms(parts.boxes, parts.scores, iou_thr)]])
+    return merged[np.argsort(-merged.scores, kind="stable")]
 
 
-def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float) -> Merged:
+def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float, looks: int = 1) -> Faces:
     """Returns the kept faces, each at the mean of all faces that overlap it, weighted by their scores.
 
     Box voting of Gidaris and Komodakis, "Object detection via a multi-region & semantic segmentation-aware CNN model"
-    (ICCV 2015). Scores stay those of the kept faces.
+    (ICCV 2015).
 
     Args:
         faces: N faces.
         kept: (K,) indices of the faces to keep.
         iou_thr: Faces with an IoU above this vote.
+        looks: Number of looks at each face: with 1, scores stay those of the kept faces; with 2, each becomes the mean
+            of that and of the best other vote, which is 0 if a single look saw the face.
     """
     i, j = overlapping(faces.boxes, kept, iou_thr)
     others = j != kept[i]
-    i, j = np.append(i[others], np.arange(len(kept))), np.append(j[others], kept)
+    i, j = i[others], j[others]
+    scores = faces.scores[kept]
+    if looks > 1:
+        second = np.zeros(len(kept), np.float32)
+        np.maximum.at(second, i, faces.scores[j])
+        scores = (scores + np.minimum(second, scores)) / 2
+    i, j = np.append(i, np.arange(len(kept))), np.append(j, kept)
     weights = np.maximum(faces.scores[j].astype(np.float64), _TINY)
     values = faces.boxes if faces.landmarks is None else np.hstack([faces.boxes, faces.landmarks.reshape(-1, 10)])
     total = np.bincount(i, weights, len(kept))
@@ -95,18 +94,7 @@ def vote_boxes(faces: Faces, kept: NDArray[np.intp], iou_thr: float) -> Merged:
     for column in range(values.shape[1]):
         means[:, column] = np.bincount(i, weights * values[j, column], len(kept)) / total
     points = None if faces.landmarks is None else means[:, 4:].reshape(-1, 5, 2)
-    return Merged(Faces(means[:, :4], faces.scores[kept], points), np.bincount(i, minlength=len(kept)))
-
-
-def _best_scores(
-    merged: Merged, boxes: NDArray[np.float32], scores: NDArray[np.float32], kept: NDArray[np.intp], iou_thr: float
-) -> Merged:
-    """Returns the merged faces by descending score, each with the best score of all boxes that overlap it."""
-    best = scores[kept]
-    i, j = overlapping(boxes, kept, iou_thr)
-    np.maximum.at(best, i, scores[j])
-    order = np.argsort(-best, kind="stable")
-    return Merged(Faces(merged.faces.boxes, best, merged.faces.landmarks)[order], merged.votes[order])
+    return Faces(means[:, :4], scores, points)
 
 
 def degrees_of(faces: Faces, views: Sequence[View], found: Sequence[Faces], iou_thr: float) -> NDArray[np.float64]:

@@ -198,11 +198,12 @@ class DetectorOptions(Settings):
             default_help="0",
         ),
     )
-    mirror: bool = field(default=False, metadata=setting("Search of the mirrored image besides", FLAG))
-    recheck: bool = field(
+    mirror: bool = field(
         default=False,
         metadata=setting(
-            "Second look at each face that a single view saw, so that false alarms get lower scores", FLAG
+            "Search of the mirrored image besides; the score of a face is the mean of its two best looks, so false "
+            "alarms get lower ones",
+            FLAG,
         ),
     )
     preset: str | None = field(

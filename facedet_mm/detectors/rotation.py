@@ -6,9 +6,9 @@ from collections.abc import Generator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from facedet_mm.detectors.recheck import crop_region
-from facedet_mm.detectors.views import Look, Seen, View, ViewPlan
+from facedet_mm.detectors.views import Look, Region, Seen, View, ViewPlan
 from facedet_mm.structures import Faces
 
 Sightings: TypeAlias = list[tuple[View, Seen]]
@@ -159,8 +159,22 @@ def _sample(
     """Returns what is seen of the best faces, each looked at alone and turned by each angle, in pixels of the image."""
     if not len(faces) or not angles:
         return dict.fromkeys(angles, faces)
-    crops = [plan.small(crop_region(box, _CROP, size), sample.side) for box in _best(faces, sample.number).boxes]
+    crops = [plan.small(_around(box, _CROP, size), sample.side) for box in _best(faces, sample.number).boxes]
     views = [plan.turned(crop, angle, shrink=False) for angle in angles for crop in crops]
     seen = yield Look(views, PROBE_SCORE)
     found = [view.placed(s.faces[:1])[0] for view, s in zip(views, seen, strict=True)]
     return {angle: Faces.concatenate(found[i * len(crops) :][: len(crops)]) for i, angle in enumerate(angles)}
+
+
+def _around(box: NDArray[np.float32], share: float, size: tuple[int, int]) -> Region:
+    """Returns a square region around a face, clipped to the image.
+
+    Args:
+        box: x1 y1 x2 y2 of the face.
+        share: Side of the region, in sides of the face, which is the square root of its area.
+        size: (width, height) of the image.
+    """
+    center, side = (box[:2] + box[2:]) / 2, share * float(np.sqrt(np.prod(box[2:] - box[:2])))
+    x1, y1 = np.clip(center - side / 2, 0, np.array(size) - 1).astype(int).tolist()
+    x2, y2 = np.clip(np.ceil(center + side / 2), (x1 + 1, y1 + 1), size).astype(int).tolist()
+    return x1, y1, x2, y2

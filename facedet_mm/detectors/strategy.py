@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.merging import degrees_of, merge_views
-from facedet_mm.detectors.recheck import recheck
 from facedet_mm.detectors.rotation import WEAK_SCORE, find_turned
 from facedet_mm.detectors.views import CLOSE_UP_SIDE, Look, Seen, View, ViewPlan
 from facedet_mm.structures import Faces
@@ -40,6 +39,8 @@ class Found(NamedTuple):
 Search: TypeAlias = Generator[Look, list[Seen], Found]
 """A search of one image: yields views, is sent what was seen in them, and returns the faces."""
 
+_VOTE_SCORE = 0.02
+"""Score, or its square for a score of two factors, above which a face that was looked at twice counts in a view."""
 _GATED_SIDE = 640
 """Longest side of the input up to which a face that fills the image leaves a weak trace."""
 
@@ -54,7 +55,6 @@ class Strategy:
         iou_thr: IoU threshold of the merging.
         close_ups: Whether a small view is searched for faces that fill the image.
         turned: Whether turned faces are searched for at low resolution first.
-        rechecks: Whether faces that a single view saw are looked at once more.
         score_factors: Number of factors in a score.
     """
 
@@ -63,29 +63,30 @@ class Strategy:
     iou_thr: float
     close_ups: bool = False
     turned: bool = False
-    rechecks: bool = False
     score_factors: int = 1
+
+    @property
+    def least_score(self) -> float:
+        """Score from which on a face of a view counts: less than ``score_thr`` where the mean of two looks does."""
+        return min(self.score_thr, _VOTE_SCORE ** (1 / self.score_factors)) if self.plan.mirror else self.score_thr
 
     def search(self, width: int, height: int) -> Search:
         """Searches an image of ``width`` × ``height``."""
         views = self.plan.views(width, height)
-        weak = min(self.score_thr, WEAK_SCORE ** (1 / self.score_factors))
+        weak = min(self.least_score, WEAK_SCORE ** (1 / self.score_factors))
         seen = yield Look(views, weak if self.turned else None)
         if self.turned:
             upright = list(zip(views, seen, strict=True))
             turned = yield from find_turned(self.plan, upright, self.score_factors)
             views, seen = views + [view for view, _ in turned], seen + [found for _, found in turned]
-            seen = [found._replace(faces=found.faces[found.faces.scores > self.score_thr]) for found in seen]
+            seen = [found._replace(faces=found.faces[found.faces.scores > self.least_score]) for found in seen]
         if self.close_ups and (small := self._small_views(views, seen)):
             views, seen = views + small, seen + (yield Look(small))
         if len(views) == 1 and views[0].turn is None:
             return Found(seen[0].faces, views, seen, self.iou_thr)
         vote = self.plan.mirror or len(self.plan.sizes) > 1
-        merged = merge_views(views, [s.faces for s in seen], self.iou_thr, vote)
-        found = Found(merged.faces, views, seen, self.iou_thr)
-        if not self.rechecks:
-            return found
-        return found._replace(faces=(yield from recheck(self.plan, merged, found.degrees, (width, height))))
+        faces = merge_views(views, [s.faces for s in seen], self.iou_thr, vote)
+        return Found(faces[faces.scores > self.score_thr], views, seen, self.iou_thr)
 
     def _small_views(self, views: Sequence[View], seen: Sequence[Seen]) -> list[View]:
         """Returns small views for close-ups, where the smallest views of the whole image may miss them."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,17 +17,14 @@ from facedet_mm.structures import Faces
 
 TILE_OVERLAP = 0.2
 """Least overlap of neighboring tiles as a share of their side; a face up to this size is whole in one of them."""
-WELL_SEEN = (16.0, 200.0)
-"""Sides of faces, in pixels of the network's input, that a view finds at least as well as one of another size.
+WELL_SEEN = 16.0
+"""Side of the smallest faces, in pixels of the network's input, that a view finds as well as a larger one.
 
 Chosen on WIDER FACE train images; see docs/benchmarks.md."""
 CLOSE_UP_SIDE = 128
 """Side of the small view that is searched for close-ups."""
 CLOSE_UP_SHARE = 0.25
 """Share of the image's longer side from which on a face in that view counts."""
-_OVERLAP = 0.7
-"""Share of the largest side in one view from which on a face counts in the next smaller one, too, at the latest: the
-boxes of one face differ from view to view."""
 _NEAR_CUT = 8.0
 """Pixels of the network's input: a box that ends this close to a cut may be a part of a face."""
 _NO_CUTS = (False, False, False, False)
@@ -59,8 +55,8 @@ class View:
         letterbox: Place of the region, or of its turned copy, in the network's input.
         cuts: Whether the region's left, top, right and bottom edge cuts through the image.
         turn: How the region is turned or mirrored; ``None`` if it is not.
-        sides: Smallest and largest side of the faces that count, in pixels of the image; a face's side is the
-            square root of its area.
+        least_side: Side of the smallest faces that count, in pixels of the image; a face's side is the square root of
+            its area.
         coarse: Whether its boxes and landmarks are coarse, and count only where no other view shows the face well.
     """
 
@@ -68,7 +64,7 @@ class View:
     letterbox: Letterbox
     cuts: tuple[bool, bool, bool, bool] = _NO_CUTS
     turn: Turn | None = None
-    sides: tuple[float, float] = (0.0, math.inf)
+    least_side: float = 0.0
     coarse: bool = False
 
     @property
@@ -100,9 +96,9 @@ class View:
         if self.turn is not None:
             faces = self.turn.restore(faces)
             faces = faces.scale(1 / self.scale[0], 1 / self.scale[1])
-        if self.sides != (0.0, math.inf):
-            side = np.sqrt(np.prod(faces.boxes[:, 2:] - faces.boxes[:, :2], axis=1))
-            faces = faces[(side >= self.sides[0]) & (side <= self.sides[1])]
+        if self.least_side:
+            area = np.prod(faces.boxes[:, 2:] - faces.boxes[:, :2], axis=1)
+            faces = faces[np.sqrt(area) >= self.least_side]
         cut = np.zeros(len(faces), bool)
         if any(self.cuts):
             margin = _NEAR_CUT / np.array(self.scale)
@@ -202,20 +198,19 @@ class ViewPlan:
         width, height = (max(low, min(side, high)) for side, low, high in zip(canvas, *self.limits, strict=True))
         return width, height
 
-    def small(self, region: Region, side: int, sides: tuple[float, float] = (0.0, math.inf)) -> View:
+    def small(self, region: Region, side: int) -> View:
         """Returns an upright view of a region, whose longer side takes only ``side`` pixels of the input.
 
         Args:
             region: x1 y1 x2 y2 in pixels of the image.
             side: Longer side of the region in the network's input.
-            sides: Smallest and largest side of the faces that count.
         """
         size = region[2] - region[0], region[3] - region[1]
         scale = side / max(size)
         if self.limits is not None:
             scale = min(scale, *(most / length for most, length in zip(self.limits[1], size, strict=True)))
         small = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-        return View(region, Letterbox(size, small, self._within(self._canvas(small))), sides=sides)
+        return View(region, Letterbox(size, small, self._within(self._canvas(small))))
 
     def close_up(self, view: View) -> View:
         """Returns the small view in which only faces count that fill a large part of the image.
@@ -223,8 +218,8 @@ class ViewPlan:
         Args:
             view: View of the whole image.
         """
-        limits = CLOSE_UP_SHARE * max(view.size), math.inf
-        small = replace(self.small(view.region, CLOSE_UP_SIDE, limits), coarse=True)
+        small = self.small(view.region, CLOSE_UP_SIDE)
+        small = replace(small, least_side=CLOSE_UP_SHARE * max(view.size), coarse=True)
         return small if view.turn is None else self.turned(small, view.turn.degrees)
 
 
@@ -244,29 +239,17 @@ def check_tiles(tiles: Any) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[1])
 
 
-def well_seen(scales: Iterable[float]) -> dict[float, tuple[float, float]]:
-    """Returns, for each scale of several views, the smallest and largest side of the faces that count there.
-
-    Every face counts in at least one view: the smallest view has no upper limit, the largest no lower one.
-
-    Args:
-        scales: Pixels of the network's input per pixel of the image.
-
-    Example:
-        >>> well_seen([0.5, 1])
-        {0.5: (32.0, inf), 1: (0.0, 200.0)}
-    """
-    ordered = sorted(set(scales))
-    low = [min(WELL_SEEN[0] / this, _OVERLAP * WELL_SEEN[1] / larger) for this, larger in pairwise(ordered)]
-    high = [WELL_SEEN[1] / scale for scale in ordered[1:]]
-    return dict(zip(ordered, zip([*low, 0.0], [math.inf, *high], strict=True), strict=True))
-
-
 def limited(views: Sequence[View]) -> list[View]:
-    """Returns the views of one image, each with the limits of the faces that it sees well, see :func:`well_seen`."""
+    """Returns the views of one image, each with the limit of the faces that it sees well, see :data:`WELL_SEEN`.
+
+    Those of the largest scale have no limit, so that every face counts in at least one view.
+    """
     scales = [math.sqrt(math.prod(view.scale)) for view in views]
-    limits = well_seen(scales)
-    return [replace(view, sides=limits[scale]) for view, scale in zip(views, scales, strict=True)]
+    largest = max(scales)
+    return [
+        view if scale == largest else replace(view, least_side=WELL_SEEN / scale)
+        for view, scale in zip(views, scales, strict=True)
+    ]
 
 
 def _tiles(

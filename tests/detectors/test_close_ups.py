@@ -94,6 +94,21 @@ class TestAreFound:
             least = 0.5 / (1 + 2 * margin)
             assert [largest(detector.detect(image), image) > least for image in images] == [True] * 29
 
+    def test_leave_boxes_and_landmarks_of_the_first_look_alone(
+        self, close_ups: dict[float, list[np.ndarray]], data: Path
+    ) -> None:
+        detector = OnnxDetector(data / SCRFD, input_size=640, score_thr=0.5)
+        compared = 0
+        for image in close_ups[0.5]:
+            once, twice = detector.replace(close_ups=False).detect(image), detector.detect(image)
+            for box, score, landmarks in zip(once.boxes, once.scores, once.landmarks, strict=True):
+                row = int(np.abs(twice.boxes - box).max(axis=1).argmin())
+                assert np.array_equal(twice.boxes[row], box)
+                assert np.array_equal(twice.landmarks[row], landmarks)
+                assert twice.scores[row] >= score
+                compared += 1
+        assert compared >= 20
+
     def test_not_without_the_second_look(self, close_ups: dict[float, list[np.ndarray]], data: Path) -> None:
         detector = OnnxDetector(data / SCRFD, input_size=640, score_thr=0.5, close_ups=False)
         assert sum(len(detector.detect(image)) for image in close_ups[0]) <= 2
@@ -158,7 +173,7 @@ class TestTheGate:
         (view,) = views
         assert view.letterbox.resized == (128, 102)
         assert view.letterbox.canvas == (128, 128)
-        assert view.sides[0] == 250
+        assert view.least_side == 250
         assert score_thr is None
 
     @pytest.mark.parametrize("sizes", [[320, 640], [640, 320]])

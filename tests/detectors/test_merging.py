@@ -51,24 +51,77 @@ class TestVotes:
     def test_are_the_weighted_mean_of_a_plain_loop(self, landmarks: bool) -> None:
         faces = crowd(150, landmarks)
         kept = nms(faces.boxes, faces.scores, 0.4)
-        found, votes = vote_boxes(faces, kept, 0.45)
+        found = vote_boxes(faces, kept, 0.45)
         for row, k in enumerate(kept):
             voters = [j for j in range(len(faces)) if j == k or iou(faces.boxes[k], faces.boxes[j]) > 0.45]
             weights = faces.scores[voters].astype(float)
-            assert votes[row] == len(voters)
             box = (weights[:, None] * faces.boxes[voters]).sum(0) / weights.sum()
             assert found.boxes[row] == pytest.approx(box, rel=1e-4)
             if landmarks:
                 points = (weights[:, None, None] * faces.landmarks[voters]).sum(0) / weights.sum()
                 assert found.landmarks[row] == pytest.approx(points, rel=1e-4)
         assert found.scores.tolist() == faces.scores[kept].tolist()
-        assert votes.max() > 2
+
+    def test_of_two_looks_the_score_is_the_mean_of_the_two_best(self) -> None:
+        boxes = [[0, 0, 40, 40], [1, 0, 41, 40], [0, 2, 40, 42], [100, 0, 140, 40], [100, 20, 140, 60]]
+        faces = Faces(boxes, [0.9, 0.4, 0.7, 0.6, 0.5])
+        found = vote_boxes(faces, np.array([0, 3, 4]), 0.5, looks=2)
+        assert found.scores.tolist() == pytest.approx([0.8, 0.3, 0.25])
+        assert found.boxes[1].tolist() == boxes[3]
+
+    def test_a_vote_counts_for_no_more_than_the_face_itself(self) -> None:
+        faces = Faces([[0, 0, 40, 40], [0, 10, 40, 50], [0, 19, 40, 59]], [0.9, 0.8, 0.4])  # IoU 0.6, 0.63 and 0.36
+        found = vote_boxes(faces, np.array([0, 2]), 0.5, looks=2)
+        assert found.scores.tolist() == pytest.approx([0.85, 0.4])
 
     def test_a_face_alone_and_without_score_keeps_its_box(self) -> None:
         faces = Faces([[1, 2, 30, 40], [100, 100, 120, 130]], [0.0, 0.5])
-        found, votes = vote_boxes(faces, np.array([1, 0]), 0.4)
+        found = vote_boxes(faces, np.array([1, 0]), 0.4)
         assert found.boxes.tolist() == [[100, 100, 120, 130], [1, 2, 30, 40]]
-        assert votes.tolist() == [1, 1]
+
+
+class TestLooks:
+    mirrored = replace(WHOLE, turn=Turn((400, 400), mirrored=True))
+
+    def test_at_mirrored_views_halve_the_score_of_a_face_that_only_one_saw(self) -> None:
+        found = [Faces([[10, 10, 50, 50], [200, 200, 240, 240]], [0.8, 0.7]), Faces([[352, 10, 392, 50]], [0.6])]
+        faces = merge_views([WHOLE, self.mirrored], found, 0.45, vote=True)
+        assert faces.scores.tolist() == pytest.approx([0.7, 0.35])
+        assert faces.boxes[0] == pytest.approx([9.14, 10, 49.14, 50], abs=0.01)
+
+    def test_at_two_sizes_keep_it(self) -> None:
+        found = [Faces([[10, 10, 50, 50]], [0.8]), Faces([[12, 10, 52, 50]], [0.6])]
+        assert merge_views([WHOLE, WHOLE], found, 0.45, vote=True).scores.tolist() == pytest.approx([0.8])
+
+    def test_at_boxes_between_both_thresholds_drop_one_and_do_not_vote(self) -> None:
+        found = [Faces([[0, 0, 40, 40]], [0.8]), Faces([[0, 14, 40, 54]], [0.6])]  # IoU 0.48
+        faces = merge_views([WHOLE, WHOLE], found, 0.45, vote=True)
+        assert faces.boxes.tolist() == [[0, 0, 40, 40]]
+
+
+class TestCoarseBoxes:
+    coarse = replace(WHOLE, coarse=True)
+    box, near = [100, 100, 300, 300], [110, 100, 310, 300]
+
+    @pytest.mark.parametrize("vote", [False, True])
+    @pytest.mark.parametrize(("score", "kept"), [(0.9, "box"), (0.5, "box"), (0.44, "near")])
+    def test_give_way_to_a_face_of_at_least_half_their_score(self, score: float, kept: str, vote: bool) -> None:
+        found = [Faces([self.box], [score]), Faces([self.near], [0.9])]
+        faces = merge_views([WHOLE, self.coarse], found, 0.45, vote)
+        assert faces.scores.tolist() == pytest.approx([0.9])
+        if not vote:
+            assert faces.boxes[0].tolist() == getattr(self, kept)
+        else:
+            assert abs(faces.boxes[0][0] - (100 if kept == "box" else 110)) < 5.1
+
+    def test_add_the_faces_that_others_miss_in_the_place_of_their_whole_score(self) -> None:
+        found = [Faces([[0, 0, 20, 20], [30, 0, 50, 20]], [0.9, 0.6]), Faces([self.box], [0.8])]
+        assert merge_views([WHOLE, self.coarse], found, 0.45).scores.tolist() == pytest.approx([0.9, 0.8, 0.6])
+
+    def test_are_not_halved_as_no_mirrored_view_looks_for_them(self) -> None:
+        found = [Faces.empty(), Faces.empty(), Faces([self.box], [0.8])]
+        faces = merge_views([WHOLE, TestLooks.mirrored, self.coarse], found, 0.45, vote=True)
+        assert faces.scores.tolist() == pytest.approx([0.8])
 
 
 class TestTurnedDoubles:
@@ -82,7 +135,7 @@ class TestTurnedDoubles:
         assert iou(np.array(self.first), np.array(self.shifted)) < 0.4
         for scores in ((0.6, 0.8), (0.8, 0.6)):
             found = [at(WHOLE, [self.first], [scores[0]]), at(view, [self.shifted], [scores[1]])]
-            faces = merge_views([WHOLE, view], found, 0.4).faces
+            faces = merge_views([WHOLE, view], found, 0.4)
             assert faces.scores.tolist() == pytest.approx([0.8])
             assert faces.boxes[0] == pytest.approx(self.first if scores[0] == 0.8 else self.shifted)
 
@@ -90,23 +143,23 @@ class TestTurnedDoubles:
     def test_of_one_view_that_may_be_right_both_stay(self, view: View) -> None:
         other = turned(180.0)
         found = [at(view, [self.first, self.shifted], [0.9, 0.7]), at(other, [[300, 300, 340, 340]], [0.5])]
-        assert len(merge_views([view, other], found, 0.4).faces) == 3
+        assert len(merge_views([view, other], found, 0.4)) == 3
 
     def test_of_one_oblique_view_the_better_stays(self) -> None:
         view = turned(45.0)
         found = [Faces.empty(), Faces([[200, 250, 240, 290], [215, 250, 255, 290]], [0.7, 0.9])]
-        assert merge_views([WHOLE, view], found, 0.5).faces.scores.tolist() == pytest.approx([0.9])
+        assert merge_views([WHOLE, view], found, 0.5).scores.tolist() == pytest.approx([0.9])
 
     def test_faces_beside_each_other_stay(self) -> None:
         view = turned(90.0)
         found = [at(WHOLE, [self.first], [0.6]), at(view, [[125, 100, 165, 140]], [0.8])]
-        assert len(merge_views([WHOLE, view], found, 0.4).faces) == 2
+        assert len(merge_views([WHOLE, view], found, 0.4)) == 2
 
     def test_a_part_at_a_cut_yields_to_a_whole_face_that_a_turned_view_shows(self) -> None:
         left = View((0, 0, 130, 400), fit(130, 400, "original"), (False, False, True, False))
         view = turned(270.0)
         found = [Faces([[100, 100, 130, 140]], [0.95]), at(view, [self.first], [0.5])]
-        faces = merge_views([left, view], found, 0.4).faces
+        faces = merge_views([left, view], found, 0.4)
         assert faces.boxes[0] == pytest.approx(self.first)
         assert len(faces) == 1
 
@@ -120,7 +173,7 @@ class TestTurnedDoubles:
         views = [large, replace(large, turn=turn)]
         found = Faces(np.hstack([corners, corners + 20]), random.random(6000))
         tracemalloc.start()
-        faces = merge_views(views, [found[:3000], found[3000:]], 0.4).faces
+        faces = merge_views(views, [found[:3000], found[3000:]], 0.4)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert len(faces) > 4000

@@ -67,22 +67,20 @@ class TestMerge:
     def test_faces_come_back_at_their_place_in_the_image(self) -> None:
         landmarks = np.arange(10).reshape(1, 5, 2)
         found = [Faces([[1, 2, 30, 40]], [0.5], landmarks), Faces([[20, 30, 60, 70]], [0.9], landmarks)]
-        faces = merge_views([view((0, 0, 100, 100)), view((200, 300, 300, 400))], found, 0.4).faces
+        faces = merge_views([view((0, 0, 100, 100)), view((200, 300, 300, 400))], found, 0.4)
         assert faces.boxes.tolist() == [[220, 330, 260, 370], [1, 2, 30, 40]]
         assert faces.landmarks[0].tolist() == (landmarks[0] + [200, 300]).tolist()
 
     def test_of_two_views_of_one_face_the_better_score_stays(self) -> None:
         whole = view((0, 0, 100, 100))
-        faces = merge_views(
-            [whole, whole], [Faces([[10, 10, 50, 50]], [0.6]), Faces([[11, 10, 50, 50]], [0.7])], 0.4
-        ).faces
+        faces = merge_views([whole, whole], [Faces([[10, 10, 50, 50]], [0.6]), Faces([[11, 10, 50, 50]], [0.7])], 0.4)
         assert faces.scores.tolist() == pytest.approx([0.7])
 
     def test_a_part_at_a_cut_yields_to_the_whole_face_even_with_the_better_score(self) -> None:
         left = view((0, 0, 100, 100), (False, False, True, False))
         right = view((60, 0, 160, 100), (True, False, False, False))
         found = [Faces([[80, 20, 100, 80]], [0.95]), Faces([[20, 20, 70, 80]], [0.6])]
-        faces = merge_views([left, right], found, 0.4).faces
+        faces = merge_views([left, right], found, 0.4)
         assert faces.boxes.tolist() == [[80, 20, 130, 80]]
 
     @pytest.mark.parametrize(("gap", "scores"), [(0.0, [0.6]), (7.5, [0.6]), (8.5, [0.95, 0.6])])
@@ -93,23 +91,23 @@ class TestMerge:
         right = View((300 * scale, 0, 940 * scale, 640 * scale), left.letterbox, (True, False, False, False))
         part = np.array([[560, 100, 640 - gap, 220]]) * scale
         whole = np.array([[560 - 300, 100, 760 - 300, 220]]) * scale
-        faces = merge_views([left, right], [Faces(part, [0.95]), Faces(whole, [0.6])], 0.5).faces
+        faces = merge_views([left, right], [Faces(part, [0.95]), Faces(whole, [0.6])], 0.5)
         assert faces.scores.tolist() == pytest.approx(scores)
 
     def test_a_face_at_a_cut_that_nobody_else_shows_stays(self) -> None:
         left = view((0, 0, 100, 100), (False, False, True, False))
-        faces = merge_views([left], [Faces([[80, 20, 100, 80], [1, 1, 30, 30]], [0.9, 0.8])], 0.4).faces
+        faces = merge_views([left], [Faces([[80, 20, 100, 80], [1, 1, 30, 30]], [0.9, 0.8])], 0.4)
         assert len(faces) == 2
 
     def test_a_face_at_the_edge_of_the_image_is_no_part(self) -> None:
         whole = view((0, 0, 100, 100))
         found = [Faces([[80, 20, 100, 80]], [0.9]), Faces([[50, 20, 90, 80]], [0.6])]
-        assert merge_views([whole, whole], found, 0.4).faces.scores.tolist() == pytest.approx([0.9, 0.6])
+        assert merge_views([whole, whole], found, 0.4).scores.tolist() == pytest.approx([0.9, 0.6])
 
     def test_of_two_views_of_one_part_the_better_score_stays(self) -> None:
         left = view((0, 0, 100, 100), (False, False, True, False))
         found = [Faces([[80, 20, 100, 80]], [0.8]), Faces([[81, 20, 100, 80]], [0.9])]
-        assert merge_views([left, left], found, 0.4).faces.scores.tolist() == pytest.approx([0.9])
+        assert merge_views([left, left], found, 0.4).scores.tolist() == pytest.approx([0.9])
 
 
 class TestDetectors:

@@ -63,8 +63,7 @@ class FaceTTAModel(BaseTTAModel):
             small = [s for s in samples if s.get("close_up", False) and not s.get("flip", False)]
             views += [ViewPlan(()).close_up(_view(sample)) for sample in small]
             found += [faces_from_instances(sample.pred_instances) for sample in small]
-        merged = merge_views(views, found, self.iou_thr, vote)
-        samples[0].pred_instances = instances_from_faces(merged.faces)
+        samples[0].pred_instances = instances_from_faces(merge_views(views, found, self.iou_thr, vote))
         return samples[0]
 
 
