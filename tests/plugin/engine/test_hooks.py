@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("mmdet")
 
-from mmengine.dataset import ConcatDataset, InfiniteSampler, RepeatDataset
+from mmengine.dataset import RepeatDataset
 from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
@@ -74,55 +74,12 @@ def test_without_the_hook_the_global_random_numbers_decide(dataset):
     assert len({dataset[0]["inputs"].numpy().tobytes() for _ in range(5)}) == 5
 
 
-WRAPPED = {
-    "alone": lambda dataset: dataset,
-    "repeated": lambda dataset: RepeatDataset(dataset, 4),
-    "joined": lambda dataset: ConcatDataset([dataset, dataset]),
-}
-
-
-@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED.keys())
-@pytest.mark.parametrize("workers", [0, 2])
-def test_every_sample_of_every_epoch_is_new_and_none_depends_on_the_workers(wrap, workers, dataset):
-    seen = []
-    for number in {0, workers}:
-        loader = DataLoader(wrap(dataset), 2, collate_fn=list, num_workers=number, persistent_workers=number > 0)
-        samples = []
-        for epoch in range(3):
-            start_epoch(loader, epoch)
-            samples += [pixels([sample]) for batch in loader for sample in batch]
-        assert len(set(samples)) == len(samples) == 3 * len(wrap(dataset))
-        seen.append(samples)
-    assert seen[0] == seen[-1]
-
-
 def test_indices_that_a_sampler_draws_twice_are_new_too(dataset):
     sampler = WeightedRandomSampler([1.0, 0.0], 6, replacement=True)
     loader = DataLoader(dataset, 2, sampler=sampler, collate_fn=list)
     start_epoch(loader, 0)
     samples = [pixels([sample]) for batch in loader for sample in batch]
     assert len(set(samples)) == 6
-
-
-def test_a_loop_of_iterations_sees_new_samples_and_goes_on_where_it_was_interrupted(dataset):
-    def samples(number, skipped=0):
-        loader = DataLoader(dataset, 2, sampler=InfiniteSampler(dataset, seed=1), collate_fn=list)
-        start_epoch(loader, 0)
-        if skipped:
-            loader.sampler.skip(skipped)
-        batches = iter(loader)
-        return [pixels([sample]) for _ in range(number // 2) for sample in next(batches)]
-
-    whole = samples(24)
-    assert len(set(whole)) == 24
-    assert samples(14, skipped=10) == whole[10:]
-
-
-def test_a_finite_sampler_that_a_loop_of_iterations_starts_again_gives_new_samples(dataset):
-    loader = DataLoader(dataset, 2, collate_fn=list)
-    start_epoch(loader, 0)
-    samples = [pixels(batch) for _ in range(4) for batch in loader]
-    assert len(set(samples)) == 4
 
 
 def test_hooks_that_change_the_dataset_still_reach_it(dataset):
