@@ -24,7 +24,15 @@ from facedet_mm.errors import ModelError, TrainingError
 from facedet_mm.plugin.apis.build import build_model, load_config, mistakes_as
 from facedet_mm.plugin.apis.checkpoint import load_weights
 from facedet_mm.plugin.apis.compatibility import check_landmarks, check_loaders
-from facedet_mm.plugin.apis.overrides import set_out_dir, set_test_size, use_close_ups, use_cpu, use_tta
+from facedet_mm.plugin.apis.overrides import (
+    set_out_dir,
+    set_test_size,
+    use_close_ups,
+    use_cpu,
+    use_tta,
+    walk_datasets,
+)
+from facedet_mm.plugin.datasets.transforms import check_transforms
 from facedet_mm.plugin.engine.fit import check_complete, check_resumable, check_start
 from facedet_mm.plugin.engine.loading import read_for_runner
 from facedet_mm.plugin.engine.storage import latest_checkpoint
@@ -112,6 +120,8 @@ def build_runner(config: Config, training: bool = False) -> Runner:
     if training:
         check_loaders(config)
         check_landmarks(config)
+        pipelines = [entry.get("pipeline") for entry in walk_datasets(config.train_dataloader.dataset)]
+        check_transforms([pipelines, config.get("custom_hooks")])  # a hook may hold the pipeline of the last epochs
     _add_hooks(config)
     if not torch.cuda.is_available():
         use_cpu(config)

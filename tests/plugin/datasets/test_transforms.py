@@ -18,6 +18,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 
 from facedet_mm.imaging import augmentation as imaging
 from facedet_mm.plugin.datasets.transforms import (
+    FaceBoxes,
     FacePhotoMetricDistortion,
     KeepRatioResize,
     LoadFaceAnnotations,
@@ -50,15 +51,15 @@ def noise(height: int, width: int) -> np.ndarray:
 def results(image: np.ndarray, boxes: list, ignore: list | None = None, keypoints: np.ndarray | None = None) -> dict:
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     n = len(boxes)
+    points = np.zeros((n, 5, 2), np.float32) if keypoints is None else keypoints.astype(np.float32)
+    weights = np.ones((n, 5, 1), np.float32)
     return {
         "img": image,
         "img_shape": image.shape[:2],
         "ori_shape": image.shape[:2],
-        "gt_bboxes": HorizontalBoxes(torch.from_numpy(boxes)),
+        "gt_bboxes": FaceBoxes(torch.from_numpy(boxes), np.concatenate([points, weights], 2)),
         "gt_bboxes_labels": np.zeros(n, np.int64),
         "gt_ignore_flags": np.zeros(n, bool) if ignore is None else np.array(ignore, bool),
-        "gt_keypoints": np.zeros((n, 5, 2), np.float32) if keypoints is None else keypoints.astype(np.float32),
-        "gt_keypoints_visible": np.ones((n, 5), np.float32),
     }
 
 
@@ -122,7 +123,7 @@ def test_boxes_and_landmarks_stay_on_the_pixels_they_were_on(scale, shape):
     checked = 0
     for _ in range(10):
         out = transform(face_image(*shape))
-        box, points = out["gt_bboxes"].numpy()[0], out["gt_keypoints"][0]
+        box, points = out["gt_bboxes"].numpy()[0], out["gt_bboxes"].keypoints[0]
         if box.min() < 5 or box.max() > 635:
             continue
         checked += 1
@@ -152,9 +153,9 @@ def test_exactly_the_faces_whose_center_is_inside_are_kept_and_no_box_is_clipped
         inside = ((centers > 1e-3) & (centers < 320 - 1e-3)).all(axis=1)
         assert kept.tolist() == np.flatnonzero(inside).tolist()
         np.testing.assert_allclose(moved, everywhere[kept], atol=1e-2)
-        np.testing.assert_allclose(out["gt_keypoints"][:, 0], everywhere[kept, :2], atol=1e-2)
+        np.testing.assert_allclose(out["gt_bboxes"].keypoints[:, 0], everywhere[kept, :2], atol=1e-2)
         assert out["gt_ignore_flags"].tolist() == ignore[kept].tolist()
-        assert len(out["gt_keypoints_visible"]) == len(kept)
+        assert len(out["gt_bboxes"].keypoints_visible) == len(kept)
         reached_outside |= moved.min() < -5 and moved.max() > 325
     assert reached_outside
 
@@ -250,7 +251,7 @@ def test_resizing_moves_boxes_and_landmarks_by_the_exact_factor_of_each_axis():
     out = KeepRatioResize(scale=(64, 64))(results(noise(99, 101), [[-5, 10, 50, 60]], keypoints=points))
     sx, sy = 64 / 101, int(99 * 64 / 101 + 0.5) / 99
     assert out["gt_bboxes"].numpy()[0] == pytest.approx([-5 * sx, 10 * sy, 50 * sx, 60 * sy], rel=1e-6)
-    np.testing.assert_allclose(out["gt_keypoints"], points * [sx, sy], rtol=1e-6)
+    np.testing.assert_allclose(out["gt_bboxes"].keypoints, points * [sx, sy], rtol=1e-6)
 
 
 def test_a_scale_factor_of_one_leaves_the_image():
@@ -261,19 +262,19 @@ def test_a_scale_factor_of_one_leaves_the_image():
 def test_a_flip_mirrors_pixels_boxes_and_swaps_left_and_right_landmarks():
     data = face_image(200, 300)
     data["img"][:, :100] = 77
-    box, points = data["gt_bboxes"].numpy()[0].copy(), data["gt_keypoints"][0].copy()
-    data["gt_keypoints_visible"][0] = [0.1, 0.2, 0.3, 0.4, 0.5]
+    box, points = data["gt_bboxes"].numpy()[0].copy(), data["gt_bboxes"].keypoints[0].copy()
+    data["gt_bboxes"].keypoints_visible[0] = [0.1, 0.2, 0.3, 0.4, 0.5]
     out = RandomFaceFlip(prob=1.0)(data)
     assert (out["img"][:, 200:] == 77).all()
     assert out["gt_bboxes"].numpy()[0].tolist() == [300 - box[2], box[1], 300 - box[0], box[3]]
     mirrored = points * [-1, 1] + [300, 0]
-    assert out["gt_keypoints"][0].tolist() == mirrored[[1, 0, 2, 4, 3]].tolist()
-    assert out["gt_keypoints_visible"][0].tolist() == pytest.approx([0.2, 0.1, 0.3, 0.5, 0.4])
-    assert out["gt_keypoints"][0, 0, 0] < out["gt_keypoints"][0, 1, 0]
+    assert out["gt_bboxes"].keypoints[0].tolist() == mirrored[[1, 0, 2, 4, 3]].tolist()
+    assert out["gt_bboxes"].keypoints_visible[0].tolist() == pytest.approx([0.2, 0.1, 0.3, 0.5, 0.4])
+    assert out["gt_bboxes"].keypoints[0, 0, 0] < out["gt_bboxes"].keypoints[0, 1, 0]
     assert (out["flip"], out["flip_direction"]) == (True, "horizontal")
     for i, color in enumerate(COLORS):
         place = [1, 0, 2, 4, 3].index(i)
-        assert block_center(out["img"], color) == pytest.approx(out["gt_keypoints"][0, place], abs=0.6)
+        assert block_center(out["img"], color) == pytest.approx(out["gt_bboxes"].keypoints[0, place], abs=0.6)
 
 
 def test_two_flips_restore_everything():
@@ -282,7 +283,7 @@ def test_two_flips_restore_everything():
     out = flip(flip(data))
     np.testing.assert_array_equal(out["img"], plain["img"])
     np.testing.assert_array_equal(out["gt_bboxes"].numpy(), plain["gt_bboxes"].numpy())
-    np.testing.assert_array_equal(out["gt_keypoints"], plain["gt_keypoints"])
+    np.testing.assert_array_equal(out["gt_bboxes"].keypoints, plain["gt_bboxes"].keypoints)
 
 
 def test_half_of_the_images_are_flipped_by_default():
@@ -302,26 +303,26 @@ def turned_by(monkeypatch: pytest.MonkeyPatch, degrees: float, data: dict) -> di
 def test_a_quarter_turn_moves_pixels_boxes_and_landmarks_exactly(monkeypatch):
     data = face_image(300, 300)
     data["img"][:40] = 77
-    data["gt_bboxes"] = HorizontalBoxes(torch.tensor([[110.0, 105, 190, 195]]))
-    data["gt_keypoints"] += [0, 3]
-    points = data["gt_keypoints"][0].copy()
+    data["gt_bboxes"].tensor = torch.tensor([[110.0, 105, 190, 195]])
+    data["gt_bboxes"].keypoints[:] += [0, 3]
+    points = data["gt_bboxes"].keypoints[0].copy()
     image = data["img"].copy()
     out = turned_by(monkeypatch, 90, data)
     np.testing.assert_array_equal(out["img"], np.rot90(image, -1))
     assert out["gt_bboxes"].numpy().tolist() == [[105, 110, 195, 190]]
-    assert out["gt_keypoints"][0].tolist() == [[300 - y, x] for x, y in points.tolist()]
+    assert out["gt_bboxes"].keypoints[0].tolist() == [[300 - y, x] for x, y in points.tolist()]
 
 
 @pytest.mark.parametrize("degrees", [-150.0, 30.0, 45.0, 100.0])
 def test_each_landmark_stays_on_its_own_color_at_any_angle(degrees, monkeypatch):
     data = face_image(320, 400)
-    data["gt_keypoints_visible"][0] = [0.1, 0.2, 0.3, 0.4, 0.5]
+    data["gt_bboxes"].keypoints_visible[0] = [0.1, 0.2, 0.3, 0.4, 0.5]
     out = turned_by(monkeypatch, degrees, data)
     assert out["img"].shape == (320, 400, 3)
-    for point, color in zip(out["gt_keypoints"][0], COLORS, strict=True):
+    for point, color in zip(out["gt_bboxes"].keypoints[0], COLORS, strict=True):
         assert block_center(out["img"], color) == pytest.approx(point, abs=0.6)
-    assert out["gt_keypoints_visible"][0].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
-    left, right = out["gt_keypoints"][0, :2]
+    assert out["gt_bboxes"].keypoints_visible[0].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    left, right = out["gt_bboxes"].keypoints[0, :2]
     assert np.degrees(np.arctan2(*(right - left)[::-1])) == pytest.approx(degrees, abs=0.01)
 
 
@@ -339,13 +340,13 @@ def test_a_turned_box_has_the_half_sides_of_the_turned_ellipse(degrees, monkeypa
 def test_faces_that_leave_the_image_are_dropped_with_all_that_belongs_to_them(monkeypatch):
     boxes = [[0, 0, 40, 40], [180, 80, 220, 120], [350, 90, 390, 110]]
     data = results(noise(200, 400), boxes, ignore=[False, False, True])
-    data["gt_keypoints"] += np.arange(3)[:, None, None]
-    data["gt_keypoints_visible"] *= np.arange(3)[:, None]
+    data["gt_bboxes"].keypoints[:] += np.arange(3)[:, None, None]
+    data["gt_bboxes"].keypoints_visible[:] *= np.arange(3)[:, None]
     out = turned_by(monkeypatch, 90, data)
     assert out["gt_bboxes"].numpy().tolist() == [[180, 80, 220, 120]]
     assert out["gt_ignore_flags"].tolist() == [False]
-    assert out["gt_keypoints_visible"].tolist() == [[1.0] * 5]
-    assert out["gt_keypoints"].shape == (1, 5, 2)
+    assert out["gt_bboxes"].keypoints_visible.tolist() == [[1.0] * 5]
+    assert out["gt_bboxes"].keypoints.shape == (1, 5, 2)
     assert len(out["gt_bboxes_labels"]) == 1
 
 
@@ -547,7 +548,7 @@ def test_erasing_fills_patches_and_ignores_the_faces_under_them(monkeypatch):
     assert (out["img"][5:25, 5:35] == 128).all()
     assert (out["img"] == 128).all(axis=2).sum() == 20 * 30
     assert out["gt_ignore_flags"].tolist() == [True, False, False]
-    assert len(out["gt_bboxes"]) == len(out["gt_keypoints"]) == len(out["gt_bboxes_labels"]) == 3
+    assert len(out["gt_bboxes"]) == len(out["gt_bboxes"].keypoints) == len(out["gt_bboxes_labels"]) == 3
 
 
 def test_erasing_sometimes_erases_nothing_and_never_fails():
@@ -573,16 +574,16 @@ def test_annotations_become_columns_with_weight_zero_where_a_face_has_no_landmar
     assert out["gt_bboxes"].tensor.dtype == torch.float32
     assert out["gt_bboxes_labels"].tolist() == [0, 0]
     assert out["gt_ignore_flags"].tolist() == [False, True]
-    assert out["gt_keypoints"].dtype == out["gt_keypoints_visible"].dtype == np.float32
-    assert out["gt_keypoints"].tolist() == [points, [[0, 0]] * 5]
-    assert out["gt_keypoints_visible"].tolist() == [[1] * 5, [0] * 5]
+    assert out["gt_bboxes"].keypoints.dtype == out["gt_bboxes"].keypoints_visible.dtype == np.float32
+    assert out["gt_bboxes"].keypoints.tolist() == [points, [[0, 0]] * 5]
+    assert out["gt_bboxes"].keypoints_visible.tolist() == [[1] * 5, [0] * 5]
 
 
 def test_an_image_without_faces_gives_empty_columns():
     out = LoadFaceAnnotations()({"instances": []})
     assert out["gt_bboxes"].tensor.shape == (0, 4)
-    assert out["gt_keypoints"].shape == (0, 5, 2)
-    assert out["gt_keypoints_visible"].shape == (0, 5)
+    assert out["gt_bboxes"].keypoints.shape == (0, 5, 2)
+    assert out["gt_bboxes"].keypoints_visible.shape == (0, 5)
 
 
 @pytest.mark.parametrize("planar", [False, True])
@@ -644,7 +645,7 @@ def test_landmarks_stay_on_their_colors_through_crop_and_flip():
             continue
         flips[data["flip"]] += 1
         order = [1, 0, 2, 4, 3] if data["flip"] else range(5)
-        for point, source in zip(data["gt_keypoints"][0], order, strict=True):
+        for point, source in zip(data["gt_bboxes"].keypoints[0], order, strict=True):
             assert block_center(data["img"], COLORS[source]) == pytest.approx(point, abs=1.5)
     assert min(flips.values()) >= 1
     assert len(flips) == 2

@@ -22,7 +22,7 @@ import facedet_mm.plugin  # noqa: E402, F401 - registers the parts
 IMAGES, BATCH = 6, 2
 PIPELINE = [
     dict(type="LoadFaceImage"),
-    dict(type="LoadFaceAnnotations", with_keypoints=False),
+    dict(type="LoadFaceAnnotations"),
     dict(type="RandomSquareCrop", size=32),
     dict(type="FacePhotoMetricDistortion"),
     dict(type="PackFaceInputs"),

@@ -276,3 +276,12 @@ def test_anchors_without_area_are_refused(key, value, root, images, tmp_path):
     generator[key] = [value, *generator[key][1:]]
     with pytest.raises(ModelError, match=rf"anchor_generator\.{key} must be positive numbers"):
         build_model(config)
+
+
+def test_a_transform_that_loses_landmarks_stops_the_run_at_its_start(root, images, tmp_path):
+    config = tiny_config(root, images, tmp_path)
+    config.train_dataloader.dataset.pipeline.insert(-1, dict(type="RandomErasing", n_patches=1, ratio=0.1))
+    with pytest.raises(TrainingError, match=r"RandomErasing in the training pipeline .* take RandomFaceErasing"):
+        build_runner(config, training=True)
+    config.train_dataloader.dataset.pipeline[1].with_keypoints = False
+    build_runner(config, training=True)

@@ -6,6 +6,7 @@ from facedet_mm.plugin.datasets.transforms.degradation import (
     RandomGaussianBlur,
     RandomJPEG,
 )
+from facedet_mm.plugin.datasets.transforms.face_boxes import FaceBoxes
 from facedet_mm.plugin.datasets.transforms.formatting import LoadFaceAnnotations, LoadFaceImage, PackFaceInputs
 from facedet_mm.plugin.datasets.transforms.geometry import (
     CloseUpResize,
@@ -15,9 +16,11 @@ from facedet_mm.plugin.datasets.transforms.geometry import (
     RandomSquareCrop,
 )
 from facedet_mm.plugin.datasets.transforms.photometric import FacePhotoMetricDistortion
+from facedet_mm.plugin.datasets.transforms.refusals import check_transforms
 
 __all__ = [
     "CloseUpResize",
+    "FaceBoxes",
     "FacePhotoMetricDistortion",
     "KeepRatioResize",
     "LoadFaceAnnotations",
@@ -30,4 +33,5 @@ __all__ = [
     "RandomGaussianBlur",
     "RandomJPEG",
     "RandomSquareCrop",
+    "check_transforms",
 ]

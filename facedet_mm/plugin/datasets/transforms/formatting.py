@@ -14,8 +14,10 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 
+from facedet_mm.errors import TrainingError
 from facedet_mm.imaging.augmentation import split_channels
 from facedet_mm.io.images import read_image
+from facedet_mm.plugin.datasets.transforms.face_boxes import FaceBoxes
 
 
 @TRANSFORMS.register_module()
@@ -40,10 +42,8 @@ class LoadFaceImage(BaseTransform):
 class LoadFaceAnnotations(LoadAnnotations):
     """Converts ``instances`` to arrays, including landmarks.
 
-    In addition to the keys of :class:`mmdet.datasets.transforms.LoadAnnotations` it adds
-
-    * ``gt_keypoints``: (N, 5, 2) float32, x y in pixels, zeros for faces without landmarks;
-    * ``gt_keypoints_visible``: (N, 5) float32, weight of each landmark, 0 for faces without landmarks.
+    The keys are those of :class:`mmdet.datasets.transforms.LoadAnnotations`. With landmarks, ``gt_bboxes`` are
+    :class:`FaceBoxes`, which carry them through MMDetection's transforms; faces without landmarks have zeros.
 
     Args:
         with_keypoints: Whether to load the landmarks.
@@ -69,14 +69,13 @@ class LoadFaceAnnotations(LoadAnnotations):
 
     def _load_kps(self, results: dict[str, Any]) -> None:
         instances = results.get("instances", [])
-        keypoints = np.zeros((len(instances), 5, 2), np.float32)
-        visible = np.zeros((len(instances), 5), np.float32)
+        landmarks = np.zeros((len(instances), 5, 3), np.float32)
         for i, instance in enumerate(instances):
             if "keypoints" in instance:
-                keypoints[i] = instance["keypoints"]
-                visible[i] = instance["keypoints_visible"]
-        results["gt_keypoints"] = keypoints
-        results["gt_keypoints_visible"] = visible
+                landmarks[i, :, :2] = instance["keypoints"]
+                landmarks[i, :, 2] = instance["keypoints_visible"]
+        results["gt_bboxes"] = FaceBoxes(results["gt_bboxes"].tensor, landmarks, clone=False)
+        results["with_keypoints"] = True
 
 
 @TRANSFORMS.register_module()
@@ -85,14 +84,10 @@ class PackFaceInputs(PackDetInputs):
 
     ``data_samples.gt_instances`` has ``keypoints`` (N, 5, 2) and ``keypoints_visible`` (N, 5), float32, in addition to
     ``bboxes`` and ``labels``. Ignored faces are in ``data_samples.ignored_instances``.
-    """
 
-    mapping_table = {
-        "gt_bboxes": "bboxes",
-        "gt_bboxes_labels": "labels",
-        "gt_keypoints": "keypoints",
-        "gt_keypoints_visible": "keypoints_visible",
-    }
+    Raises:
+        TrainingError: A transform lost the landmarks.
+    """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Packs the image as a uint8 tensor (3, H, W) and the annotations as a ``DetDataSample``."""
@@ -104,6 +99,14 @@ class PackFaceInputs(PackDetInputs):
             if key in results:
                 sample.set_field(results[key], key, field_type="metainfo")
         columns = {name: results[key] for key, name in self.mapping_table.items() if key in results}
+        faces = results.get("gt_bboxes")
+        if isinstance(faces, FaceBoxes):
+            columns |= dict(keypoints=faces.keypoints, keypoints_visible=faces.keypoints_visible)
+        elif results.get("with_keypoints"):
+            raise TrainingError(
+                "a transform between LoadFaceAnnotations and PackFaceInputs made new boxes and lost the landmarks: "
+                "take another one (docs/datasets.md), or set with_keypoints=False in LoadFaceAnnotations"
+            )
         ignored = results.get("gt_ignore_flags", np.zeros(0, bool))
         sample.gt_instances = _instances(columns, ~ignored)
         sample.ignored_instances = _instances(columns, ignored)

@@ -15,15 +15,13 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import avoid_cache_randomness
 from mmdet.datasets.transforms import Resize
 from mmdet.registry import TRANSFORMS
-from mmdet.structures.bbox import HorizontalBoxes, autocast_box_type
+from mmdet.structures.bbox import autocast_box_type
 from numpy.typing import NDArray
 
 from facedet_mm.detectors.views import CLOSE_UP_SIDE, ViewPlan
 from facedet_mm.imaging.augmentation import crop_square
 from facedet_mm.imaging.rotation import Rotation
-
-FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]
-"""Order of the landmarks after mirroring: eyes and mouth corners swap."""
+from facedet_mm.plugin.datasets.transforms.face_boxes import FaceBoxes
 
 
 @TRANSFORMS.register_module()
@@ -76,11 +74,9 @@ class RandomSquareCrop(BaseTransform):
         factor = size / side
 
         kept = _inside(centers, start, side)
-        origin = np.array(start * 2, np.float32)
-        results["gt_bboxes"] = _boxes((boxes[kept] - origin) * np.float32(factor))
         _keep(results, kept)
-        if "gt_keypoints" in results:
-            results["gt_keypoints"] = (results["gt_keypoints"] - origin[:2]) * np.float32(factor)
+        results["gt_bboxes"].translate_([-start[0], -start[1]])
+        results["gt_bboxes"].rescale_([factor, factor])
 
         results["img"] = crop_square(results["img"], *start, side, size, self.fill)
         results["img_shape"] = (size, size)
@@ -153,11 +149,6 @@ class KeepRatioResize(Resize):
         results["scale_factor"] = (new_width / width, new_height / height)
         results["keep_ratio"] = True
 
-    def _resize_bboxes(self, results: dict[str, Any]) -> None:
-        super()._resize_bboxes(results)
-        if "gt_keypoints" in results:
-            results["gt_keypoints"] = results["gt_keypoints"] * np.array(results["scale_factor"], np.float32)
-
 
 @TRANSFORMS.register_module()
 class CloseUpResize(KeepRatioResize):
@@ -203,16 +194,9 @@ class RandomFaceFlip(BaseTransform):
         results["flip_direction"] = "horizontal" if results["flip"] else None
         if not results["flip"]:
             return results
-        width = results["img"].shape[1]
         results["img"] = cv2.flip(results["img"], 1)
         if "gt_bboxes" in results:
-            boxes = results["gt_bboxes"].numpy()
-            boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-        if "gt_keypoints" in results:
-            keypoints = results["gt_keypoints"][:, FLIPPED_LANDMARKS]
-            keypoints[..., 0] = width - keypoints[..., 0]
-            results["gt_keypoints"] = keypoints
-            results["gt_keypoints_visible"] = results["gt_keypoints_visible"][:, FLIPPED_LANDMARKS]
+            results["gt_bboxes"].flip_(results["img"].shape[:2])
         return results
 
     def __repr__(self) -> str:
@@ -258,10 +242,11 @@ class RandomFaceRotation(BaseTransform):
         counts = ~results["gt_ignore_flags"]
         if counts.any() and not (kept & counts).any():
             return results
-        results["gt_bboxes"] = _boxes(boxes[kept])
         _keep(results, kept)
-        if "gt_keypoints" in results:
-            results["gt_keypoints"] = turn.points(results["gt_keypoints"])
+        faces = results["gt_bboxes"]
+        faces.tensor = torch.from_numpy(boxes[kept])
+        if isinstance(faces, FaceBoxes):
+            faces.keypoints[:] = turn.points(faces.keypoints)
         results["img"] = turn.image(results["img"], self.fill)
         return results
 
@@ -270,11 +255,7 @@ class RandomFaceRotation(BaseTransform):
 
 
 def _keep(results: dict[str, Any], kept: NDArray[np.bool_]) -> None:
-    """Drops all annotations but the boxes of the faces that are not ``kept``, (N,) bool."""
-    for key in ("gt_bboxes_labels", "gt_ignore_flags", "gt_keypoints", "gt_keypoints_visible"):
+    """Drops all annotations of the faces that are not ``kept``, (N,) bool."""
+    for key in ("gt_bboxes", "gt_bboxes_labels", "gt_ignore_flags"):
         if key in results:
             results[key] = results[key][kept]
-
-
-def _boxes(corners: NDArray[np.float32]) -> HorizontalBoxes:
-    return HorizontalBoxes(torch.from_numpy(corners), clone=False)
