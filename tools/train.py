@@ -15,9 +15,11 @@ import sys
 
 from facedet_mm.cli import guard
 from facedet_mm.cli.parsing import Parser
+from facedet_mm.errors import AnnotationError
 from facedet_mm.system.dependencies import missing_dependency
 
 try:
+    from facedet_mm.plugin.apis.compatibility import missing_data
     from facedet_mm.plugin.apis.overrides import scale_learning_rate, set_input_size, use_amp
     from facedet_mm.plugin.apis.runner import (
         add_runner_arguments,
@@ -52,7 +54,14 @@ def main() -> int:
     if args.auto_scale_lr:
         scale_learning_rate(config)
     choose_checkpoint(config, args.resume)
-    build_runner(config, training=True).train()
+    try:
+        runner = build_runner(config, training=True)
+    except AnnotationError:
+        if not (lines := missing_data(config)):
+            raise
+        print(f"train: error: {lines[0]}", lines[1], sep="\n", file=sys.stderr)
+        return 1
+    runner.train()
     return 0
 
 

@@ -75,6 +75,23 @@ def _check_strides(backbone: Any, neck: Any, strides: Sequence[int]) -> None:
         )
 
 
+def missing_data(config: Config) -> list[str]:
+    """Returns two lines if annotations or images of a config are not there: what is missing, and what to do."""
+    for loader in ("train_dataloader", "val_dataloader"):
+        for entry in walk_datasets((config.get(loader) or {}).get("dataset") or {}):
+            root = entry.get("data_root") or ""
+            names = [entry.get("ann_file"), (entry.get("data_prefix") or {}).get("img")]
+            for path in (os.path.join(root, name) for name in names if name):
+                if not os.path.exists(path) and "://" not in path and not entry.get("backend_args"):
+                    return [
+                        f"{path} is missing: {loader}.dataset has data_root={root!r}; if the data is elsewhere, add "
+                        "--cfg-options data_root=FOLDER",
+                        f"WIDER FACE is unpacked and checked by: python tools/dataset/prepare_wider.py {root or '.'} "
+                        "(docs/datasets.md)",
+                    ]
+    return []
+
+
 def check_loaders(config: Config) -> None:
     """Checks batch sizes and numbers of workers; without workers, none can persist or prefetch.
 
@@ -96,6 +113,8 @@ def check_loaders(config: Config) -> None:
 
 def check_landmarks(config: Config) -> None:
     """Checks that a model with landmarks is trained on annotations with landmarks; reads the annotation files.
+
+    Where they have none and the run starts from weights, ``KeepLandmarksHook`` is added.
 
     Raises:
         ModelError: The landmarks have no loss.
@@ -120,11 +139,17 @@ def check_landmarks(config: Config) -> None:
                     "with_keypoints=False, so no landmarks are loaded: set it to True"
                 )
     files = [os.path.join(dataset.get("data_root") or "", dataset.ann_file) for dataset in datasets]
-    if files and not any(map(_has_landmarks, files)):
+    hooks = list(config.get("custom_hooks") or [])
+    if not files or any(hook.get("type") == "KeepLandmarksHook" for hook in hooks) or any(map(_has_landmarks, files)):
+        return
+    if config.get("load_from"):
+        config.custom_hooks = [*hooks, dict(type="KeepLandmarksHook")]
+    else:
         raise TrainingError(
             f"bbox_head.with_landmarks=True, but {' and '.join(files)} has no landmarks: set "
             "train_dataloader.dataset.ann_file to a file with five landmarks per face (retinaface_gt/train/label.txt; "
-            "docs/datasets.md says where it comes from), or bbox_head.with_landmarks=False"
+            "docs/datasets.md says where it comes from), load_from to weights that have learned landmarks, or "
+            "bbox_head.with_landmarks=False"
         )
 
 

@@ -35,6 +35,7 @@ from facedet_mm.plugin.apis.overrides import (
 from facedet_mm.plugin.datasets.transforms import check_transforms
 from facedet_mm.plugin.engine.fit import check_complete, check_resumable, check_start
 from facedet_mm.plugin.engine.loading import read_for_runner
+from facedet_mm.plugin.engine.quiet import QuietRunner
 from facedet_mm.plugin.engine.storage import latest_checkpoint
 
 _CLOSE_UPS = f"Each image is searched again, {CLOSE_UP_SIDE} pixels large, for faces that fill it (--no-close-ups)"
@@ -126,7 +127,7 @@ def build_runner(config: Config, training: bool = False) -> Runner:
     if not torch.cuda.is_available():
         use_cpu(config)
     with mistakes_as(TrainingError, f"{config.filename}: the run cannot be prepared"):
-        runner = RUNNERS.build(config) if "runner_type" in config else Runner.from_cfg(config)
+        runner = RUNNERS.build(config) if "runner_type" in config else QuietRunner.from_cfg(config)
         # each of these builds datasets and pipelines
         _ = (runner.train_loop, runner.val_loop) if training else runner.test_loop
         if training:

@@ -7,6 +7,8 @@ from facedet_mm.plugin.engine.amp import CpuAmpOptimWrapper
 from facedet_mm.plugin.engine.checks import CheckpointFitHook, LandmarkArrivalHook, ValidationImagesHook
 from facedet_mm.plugin.engine.fit import CheckedPretrainedInit
 from facedet_mm.plugin.engine.hooks import InvalidLossHook
+from facedet_mm.plugin.engine.landmarks import KeepLandmarksHook
+from facedet_mm.plugin.engine.quiet import QuietRunner
 from facedet_mm.plugin.engine.seeding import SampleSeedHook
 from facedet_mm.plugin.engine.storage import AtomicLocalBackend
 
@@ -20,7 +22,9 @@ __all__ = [
     "CheckpointFitHook",
     "CpuAmpOptimWrapper",
     "InvalidLossHook",
+    "KeepLandmarksHook",
     "LandmarkArrivalHook",
+    "QuietRunner",
     "SampleSeedHook",
     "ValidationImagesHook",
 ]

@@ -19,6 +19,7 @@ from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 
 from facedet_mm.errors import TrainingError
 from facedet_mm.plugin.engine.fit import check_complete, check_resumable, check_start, weights_of
+from facedet_mm.plugin.engine.landmarks import KeepLandmarksHook
 
 _LOOKED_AT = 500
 """Largest number of samples in which landmarks are looked for; the first one that has some ends the search."""
@@ -67,6 +68,8 @@ class LandmarkArrivalHook(Hook):
         """Draws samples from the training set until one has landmarks."""
         model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if not getattr(getattr(model, "bbox_head", None), "with_landmarks", False):
+            return
+        if any(isinstance(hook, KeepLandmarksHook) for hook in runner.hooks):
             return
         dataset = runner.train_dataloader.dataset
         indices = np.linspace(0, len(dataset) - 1, min(len(dataset), _LOOKED_AT)).astype(int).tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -82,6 +83,33 @@ def test_mixed_precision_works_on_a_cpu(root, images, tmp_path):
     weights = [key for key, value in states["amp"].items() if value.is_floating_point()]
     assert all(states["amp"][key].dtype == torch.float32 for key in weights)
     assert max((states["amp"][key] - states["float32"][key]).abs().max() for key in weights) < 0.05
+
+
+def test_a_run_prints_a_short_header_and_the_log_file_has_the_rest(root, images, tmp_path, capfd):
+    runner = build_runner(tiny_config(root, images, tmp_path), training=True)
+    printed = capfd.readouterr().out.splitlines()
+    assert len(printed) < 15, printed
+    log = tmp_path / runner.timestamp / f"{runner.timestamp}.log"
+    assert any(line.endswith(f"Config, environment and hooks are in {log}") for line in printed)
+    assert any("Training: 1 epochs of 2 images per step and process, SGD with lr=0.05" in line for line in printed)
+    text = log.read_text()
+    assert "System environment" in text
+    assert "SampleSeedHook" in text
+    assert "stage_planes" in text
+    runner.logger.info("one\ntwo")
+    assert "two" in capfd.readouterr().out, "tables are printed from then on"
+
+
+def test_missing_data_ends_in_two_lines(root, tmp_path):
+    done = subprocess.run(
+        [sys.executable, root / "tools/train.py", root / "configs/scrfd_0.5g.py", "--work-dir", tmp_path / "run",
+         "--cfg-options", f"data_root={tmp_path}/elsewhere"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    first, second = [line for line in done.stderr.splitlines() if "arn" not in line][-2:]
+    assert re.match(rf"train: error: {tmp_path}/elsewhere/.*bbx_gt.txt is missing: .*data_root='{tmp_path}/else", first)
+    assert f"python tools/dataset/prepare_wider.py {tmp_path}/elsewhere/" in second
 
 
 class TestOut:
