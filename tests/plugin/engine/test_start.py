@@ -285,3 +285,24 @@ def test_a_transform_that_loses_landmarks_stops_the_run_at_its_start(root, image
         build_runner(config, training=True)
     config.train_dataloader.dataset.pipeline[1].with_keypoints = False
     build_runner(config, training=True)
+
+
+def test_mosaic_affine_and_mixup_train_landmarks(root, images, tmp_path):
+    config = tiny_config(root, images, tmp_path, kps=True)
+    faces = config.train_dataloader.dataset
+    load, pack = faces.pipeline[:2], faces.pipeline[-1]
+    config.train_dataloader.dataset = dict(
+        type="MultiImageMixDataset",
+        dataset=dict(faces, pipeline=load),
+        pipeline=[
+            dict(type="Mosaic", img_scale=(64, 64)),
+            dict(type="RandomAffine", border=(-32, -32), scaling_ratio_range=(0.8, 1.2)),
+            dict(type="MixUp", img_scale=(64, 64)),
+            pack,
+        ],
+    )
+    runner = build_runner(config, training=True)
+    runner.train()
+    losses = runner.message_hub.get_scalar("train/loss_landmarks").data[0]
+    assert len(losses) == 3
+    assert (losses > 0).all()
