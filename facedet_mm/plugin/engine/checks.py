@@ -85,7 +85,7 @@ class LandmarkArrivalHook(Hook):
                 f"bbox_head.with_landmarks=True, but none of the {faces} faces in {len(indices)} training images "
                 f"arrives with landmarks: {_describe(dataset)} drops them, its annotations have none, or the pipeline "
                 "lacks LoadFaceAnnotations or PackFaceInputs; use WiderFaceDataset with a file that has five landmarks "
-                "per face (docs/datasets.md), add dict(type='KeepLandmarksHook') to custom_hooks if load_from has learned "
+                "per face (docs/datasets.md), add KeepLandmarksHook to custom_hooks if load_from has learned "
                 "landmarks, or set bbox_head.with_landmarks=False"
             )
 

@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData  # noqa: E402
 from training_samples import draw_faces, tiny_config  # noqa: E402
 
 from facedet_mm.errors import TrainingError  # noqa: E402
+from facedet_mm.plugin.apis.build import load_config  # noqa: E402
 from facedet_mm.plugin.apis.checkpoint import load_checkpoint  # noqa: E402
 from facedet_mm.plugin.apis.runner import build_runner, choose_checkpoint  # noqa: E402
 from facedet_mm.plugin.engine import KeepLandmarksHook  # noqa: E402
@@ -132,3 +133,15 @@ def test_faces_take_the_landmarks_of_the_detection_on_them_and_keep_their_own():
     assert torch.equal(found.keypoints[0], seen.keypoints[2]), "the detection that overlaps most"
     assert torch.equal(found.keypoints[1], own)
     np.testing.assert_array_equal(found.keypoints_visible, [[1] * 5, [1, 0, 0, 0, 0], [0] * 5])
+
+
+def test_the_config_in_the_documentation_trains(root, images, learned, tmp_path):
+    text = (root / "docs" / "finetuning.md").read_text().split("```python\n")[1].split("```")[0]
+    (tmp_path / "c.py").write_text(text.replace("./scrfd_0.5g_kps.py", str(root / "configs" / "scrfd_0.5g_kps.py")))
+    written = load_config(tmp_path / "c.py")
+    config = without_landmarks(root, images, tmp_path / "run", learned)
+    assert written.load_from
+    config.optim_wrapper, config.param_scheduler = written.optim_wrapper, written.param_scheduler
+    runner = build_runner(config, training=True)
+    runner.train()
+    assert runner.message_hub.get_scalar("train/lr").data[0].tolist() == [1e-4] * 3
