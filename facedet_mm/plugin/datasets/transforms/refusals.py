@@ -20,7 +20,7 @@ REFUSED: dict[type, str] = {
     mmdet_transforms.CopyPaste: "Mosaic or MixUp",
     mmdet_transforms.InstaBoost: "RandomAffine",
     mmdet_transforms.RandomErasing: "RandomFaceErasing",
-    GTBoxSubOne_GLIP: "none, boxes end at their last pixel's right and lower edge",
+    GTBoxSubOne_GLIP: "no such step (boxes end at the right and lower edge of their last pixel)",
 }
 """Classes that make new boxes from those of the faces, and their replacement."""
 
