@@ -17,7 +17,7 @@ _DOUBLE = 0.4
 """Share of the smaller of two boxes that lies inside the other, where turned views saw the same face twice."""
 _SAME = 0.5
 """IoU above which boxes of different views vote for the same face."""
-_COARSE = 0.5
+_COARSE = 0.7
 """Weight of the scores of coarse boxes."""
 _PAIRS = 1 << 20
 """Number of pairs of boxes compared at a time."""
@@ -27,9 +27,9 @@ _TINY = np.finfo(np.float32).tiny
 def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, vote: bool = False) -> Faces:
     """Merges the faces of several views of one image.
 
-    NMS keeps the best box of each face, and a coarse one only where the others have less than half of its score; the
-    score is the best of all. A box that ends at a cut may be a part of a face that another view shows whole, so it is
-    kept only where no whole face covers half of it.
+    NMS keeps the best box of each face, and a coarse one only where the others have less than 0.7 of its score. A box
+    that ends at a cut may be a part of a face that another view shows whole, so it is kept only where no whole face
+    covers half of it.
 
     Args:
         views: Views of one image.
@@ -54,11 +54,9 @@ def merge_views(views: Sequence[View], found: Sequence[Faces], iou_thr: float, v
     if vote and len(kept):
         twice = any(view.turn and view.turn.mirrored for view in views)
         merged = vote_boxes(Faces(whole.boxes, ranks, whole.landmarks), kept, max(iou_thr, _SAME), 1 + twice)
-    if coarse.any():
-        i, j = overlapping(whole.boxes, kept, iou_thr)
-        scores = merged.scores.copy()
-        np.maximum.at(scores, i[coarse[j]], whole.scores[j[coarse[j]]])
-        merged = Faces(merged.boxes, scores, merged.landmarks)
+    alone = coarse[kept]
+    if alone.any():
+        merged = Faces(merged.boxes, np.where(alone, whole.scores[kept], merged.scores), merged.landmarks)
     if len(parts):
         parts = parts[~_covered(parts.boxes, merged.boxes)]
         merged = Faces.concatenate([merged, parts[nms(parts.boxes, parts.scores, iou_thr)]])

@@ -104,11 +104,13 @@ class TestCoarseBoxes:
     box, near = [100, 100, 300, 300], [110, 100, 310, 300]
 
     @pytest.mark.parametrize("vote", [False, True])
-    @pytest.mark.parametrize(("score", "kept"), [(0.9, "box"), (0.5, "box"), (0.44, "near")])
-    def test_give_way_to_a_face_of_at_least_half_their_score(self, score: float, kept: str, vote: bool) -> None:
+    @pytest.mark.parametrize(("score", "kept"), [(0.9, "box"), (0.64, "box"), (0.62, "near")])
+    def test_give_way_to_a_face_of_at_least_seven_tenths_of_their_score(
+        self, score: float, kept: str, vote: bool
+    ) -> None:
         found = [Faces([self.box], [score]), Faces([self.near], [0.9])]
         faces = merge_views([WHOLE, self.coarse], found, 0.45, vote)
-        assert faces.scores.tolist() == pytest.approx([0.9])
+        assert faces.scores.tolist() == pytest.approx([score if kept == "box" else 0.9])
         if not vote:
             assert faces.boxes[0].tolist() == getattr(self, kept)
         else:
