@@ -1,6 +1,7 @@
 """The parts of models, registered with MMDetection; ``apis``, ``deploy`` and ``search`` of the plugin may import it."""
 
 from facedet_mm.plugin.models.assigner import SparseATSSAssigner
+from facedet_mm.plugin.models.damofd_backbone import DamoFDBackbone
 from facedet_mm.plugin.models.data_preprocessor import FaceDataPreprocessor
 from facedet_mm.plugin.models.mobilenet_v1 import MobileNetV1
 from facedet_mm.plugin.models.resnet_v1e import ResNetV1e
@@ -11,6 +12,7 @@ from facedet_mm.plugin.models.yunet_backbone import YuNetBackbone
 from facedet_mm.plugin.models.yunet_head import YuNetHead
 
 __all__ = [
+    "DamoFDBackbone",
     "FaceDataPreprocessor",
     "FaceTTAModel",
     "MobileNetV1",
