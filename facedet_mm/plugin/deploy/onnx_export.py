@@ -24,6 +24,7 @@ from facedet_mm.plugin.apis.checkpoint import load_weights
 from facedet_mm.plugin.deploy.onnx_graph import build_graph, check_model, example_inputs
 from facedet_mm.plugin.deploy.onnx_spec import INPUT, GraphSpec, strides_of
 from facedet_mm.plugin.deploy.onnx_verification import Verification, normalization_of, verify_export
+from facedet_mm.plugin.models.scrfd_head import SCRFDHead
 from facedet_mm.plugin.models.yunet_head import YuNetHead
 from facedet_mm.system.files import atomic_path
 from facedet_mm.version import __version__
@@ -161,6 +162,13 @@ def _finish(
     graph.producer_name, graph.producer_version = "facedet-mm", __version__
 
 
+def _layout(head: nn.Module) -> dict[str, str]:
+    """Returns how raw outputs are decoded; nothing for a head that has none."""
+    if isinstance(head, YuNetHead):
+        return {"layout": "yunet"}
+    return {"layout": "scrfd"} if isinstance(head, SCRFDHead) else {}
+
+
 def _metadata(model: nn.Module, spec: GraphSpec, name: str, license: str) -> dict[str, Any]:
     normalization = normalization_of(model)
     thresholds = dict(score_thr=spec.score_thr, iou_thr=spec.iou_thr, max_faces=spec.max_faces)
@@ -169,7 +177,7 @@ def _metadata(model: nn.Module, spec: GraphSpec, name: str, license: str) -> dic
         version=__version__,
         license=license,
         kind=spec.kind,
-        layout="yunet" if isinstance(model.bbox_head, YuNetHead) else "scrfd",
+        **_layout(model.bbox_head),
         strides=strides_of(model.bbox_head),
         num_anchors=int(model.bbox_head.num_base_priors),
         landmarks=bool(model.bbox_head.with_landmarks),

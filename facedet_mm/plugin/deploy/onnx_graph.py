@@ -30,7 +30,7 @@ def check_model(model: nn.Module, name: str) -> Head:
         return head
     if not isinstance(head, SCRFDHead):
         raise ModelError(
-            f"{name}: only models with an SCRFDHead or a YuNetHead are exported, this one has {type(head).__name__}"
+            f"{name}: only models with SCRFDHead, YuNetHead or RetinaFaceHead are exported, not {type(head).__name__}"
         )
     if head.prior_generator.center_offset:
         raise ModelError(f"{name}: anchors must lie at the cells' corners, center_offset=0")

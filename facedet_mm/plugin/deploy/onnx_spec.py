@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.errors import FaceDetError
+from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.plugin.models.dense_face_head import DenseFaceHead
 from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS, SCRFDHead
 from facedet_mm.plugin.models.yunet_head import YuNetHead
@@ -107,7 +107,13 @@ class GraphSpec:
         }
 
     def fitted(self, head: Head) -> GraphSpec:
-        """Returns the spec for a head: a YuNet with dynamic height and width takes any batch, as its authors' files."""
+        """Returns the spec for a head: a YuNet with dynamic height and width takes any batch, as its authors' files.
+
+        Raises:
+            ModelError: The head has no raw outputs that a runtime could read.
+        """
+        if self.kind == "raw" and not isinstance(head, (SCRFDHead, YuNetHead)):
+            raise ModelError(f"no runtime reads raw outputs of {type(head).__name__}: use --kind decoded or --end2end")
         free = self.kind == "raw" and isinstance(head, YuNetHead) and self.dynamic == AXES[1:]
         return replace(self, dynamic=AXES, size=None) if free else self
 

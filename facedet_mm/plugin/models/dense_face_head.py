@@ -87,6 +87,31 @@ class DenseFaceHead(BaseDenseHead):
         return results
 
 
+def decode(
+    priors: Tensor, values: Tensor, offsets: Tensor | None, variances: tuple[float, float] = (1, 1)
+) -> tuple[Tensor, Tensor | None]:
+    """Decodes boxes and landmarks relative to priors.
+
+    Args:
+        priors: Centers and sides (N, 4) in pixels.
+        values: Boxes (B, N, 4): the center relative to that of the prior in units of its sides, and the logarithms of
+            width and height in these units.
+        offsets: Landmarks (B, N, 10), x y relative to the prior's center in units of its sides.
+        variances: Factors of centers and landmarks, and of the logarithms.
+
+    Returns:
+        Boxes (B, N, 4) x1 y1 x2 y2 and landmarks (B, N, 5, 2), both in pixels; ``None`` where there are no offsets.
+    """
+    origin, sides = priors[:, :2], priors[:, 2:]
+    center = values[..., :2] * variances[0] * sides + origin
+    half = (values[..., 2:] * variances[1]).exp() * sides / 2
+    boxes = torch.cat([center - half, center + half], -1)
+    if offsets is None:
+        return boxes, None
+    points = offsets.unflatten(2, (NUM_LANDMARKS, 2)) * variances[0]
+    return boxes, points * sides[:, None] + origin[:, None]
+
+
 def check_one_class(owner: str, num_classes: int) -> None:
     """Checks that a head detects one class.
 

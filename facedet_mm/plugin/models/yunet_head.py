@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from facedet_mm.plugin.models.coders import flatten_levels
-from facedet_mm.plugin.models.dense_face_head import DenseFaceHead, check_one_class, landmark_targets
+from facedet_mm.plugin.models.dense_face_head import DenseFaceHead, check_one_class, decode, landmark_targets
 from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS
 from facedet_mm.plugin.models.validation import validate_widths
 from facedet_mm.plugin.models.yunet_backbone import XAVIER, DepthwiseUnit
@@ -112,12 +112,8 @@ class YuNetHead(DenseFaceHead):
         """Decodes the outputs of :meth:`forward`; the score is the root of the product of score and objectness."""
         # the root of the product of two sigmoids; those of ONNX Runtime have no small values, of which a root shows
         first, second = (1 + (-flatten_levels(maps, 1).float().squeeze(2)).exp() for maps in (scores, objectness))
-        priors = self._priors(scores)
-        points = None
-        if self.with_landmarks:
-            offsets = flatten_levels(landmarks, 2 * NUM_LANDMARKS).float().unflatten(2, (NUM_LANDMARKS, 2))
-            points = (offsets * priors[:, None, 2:]) + priors[:, None, :2]
-        decoded = _decode_boxes(priors, flatten_levels(boxes, 4).float())
+        offsets = flatten_levels(landmarks, 2 * NUM_LANDMARKS).float() if self.with_landmarks else None
+        decoded, points = decode(self._priors(scores), flatten_levels(boxes, 4).float(), offsets)
         return decoded, (first * second).rsqrt(), points
 
     def _priors(self, maps: Sequence[Tensor]) -> Tensor:
@@ -152,7 +148,7 @@ class YuNetHead(DenseFaceHead):
         del batch_img_metas, batch_gt_instances_ignore
         logits, presence = (flatten_levels(maps, 1).float().squeeze(2) for maps in (scores, objectness))
         priors = self._priors(scores)
-        decoded = _decode_boxes(priors, flatten_levels(boxes, 4).float())
+        decoded, _ = decode(priors, flatten_levels(boxes, 4).float(), None)
         likely = (logits.detach().sigmoid() * presence.detach().sigmoid()).sqrt()
         assigned, quality = self._assign(priors, likely, decoded.detach(), batch_gt_instances)
         image, point = (assigned > 0).nonzero(as_tuple=True)
@@ -188,10 +184,3 @@ class YuNetHead(DenseFaceHead):
             predicted = InstanceData(priors=centers, scores=score[:, None], bboxes=box)
             results.append(self.assigner.assign(predicted, InstanceData(bboxes=gt.bboxes.to(box), labels=gt.labels)))
         return torch.stack([r.gt_inds for r in results]), torch.stack([r.max_overlaps for r in results])
-
-
-def _decode_boxes(priors: Tensor, values: Tensor) -> Tensor:
-    """Returns boxes (B, N, 4) x1 y1 x2 y2 of priors (N, 4) and values (B, N, 4)."""
-    center = values[..., :2] * priors[:, 2:] + priors[:, :2]
-    half = values[..., 2:].exp() * priors[:, 2:] / 2
-    return torch.cat([center - half, center + half], -1)

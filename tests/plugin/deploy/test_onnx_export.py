@@ -442,5 +442,5 @@ def test_a_model_that_is_not_there_or_does_not_fit_is_named(checkpoint, tmp_path
 
 def test_a_model_of_another_family_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "_load", lambda *_: ("retinanet", torch.nn.Module(), {}))
-    with pytest.raises(ModelError, match="retinanet: only models with an SCRFDHead or a YuNetHead"):
+    with pytest.raises(ModelError, match="retinanet: only models with SCRFDHead, YuNetHead or RetinaFaceHead"):
         export_onnx("retinanet", "x.pth", tmp_path / "model.onnx")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import cv2
 import numpy as np
 import onnx
@@ -100,3 +102,6 @@ def test_the_command_says_that_any_batch_fits(capsys, data, tmp_path):
     assert cli.main([*command, "--dynamic", "height"]) == 0
     assert "1 x 3 x height x 640" in capsys.readouterr().out
     assert {name: shape for name, _, shape in declared(tmp_path / "n.onnx")}["cls_8"] == [1, None, 1]
+    about = json.loads(onnx.load(tmp_path / "n.onnx").metadata_props[0].value)
+    assert (about["layout"], about["num_anchors"], about["landmarks"]) == ("yunet", 1, True)
+    assert (about["mean"], about["std"], about["to_rgb"]) == ([0] * 3, [1] * 3, False)

@@ -13,7 +13,7 @@ pytest.importorskip("mmdet")
 
 from mmengine.structures import InstanceData  # noqa: E402
 from model_samples import face_sample  # noqa: E402
-from training_samples import draw_faces  # noqa: E402
+from training_samples import draw_faces, learning_config  # noqa: E402
 
 from facedet_mm import build_detector  # noqa: E402
 from facedet_mm.detectors.preprocess import Normalization, fit, make_blob  # noqa: E402
@@ -22,7 +22,7 @@ from facedet_mm.io.images import read_image  # noqa: E402
 from facedet_mm.plugin.apis.build import build_model, load_config  # noqa: E402
 from facedet_mm.plugin.apis.checkpoint import load_weights  # noqa: E402
 from facedet_mm.plugin.apis.complexity import complexity  # noqa: E402
-from facedet_mm.plugin.apis.runner import build_runner, prepare_config  # noqa: E402
+from facedet_mm.plugin.apis.runner import build_runner  # noqa: E402
 from facedet_mm.zoo import asset_path  # noqa: E402
 
 SIZES = ("yunet_n", "yunet_s")
@@ -197,30 +197,10 @@ def test_faces_without_landmarks_are_told(head):
         head.loss_by_feat(*maps_for([]), [gt], [{}])
 
 
-def tiny_run(root, folder, work_dir, epochs):
-    """A config that trains YuNet-n on the images of ``draw_faces``."""
-    config = prepare_config(root / "configs" / "yunet_n.py", work_dir)
-    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        config[name].update(batch_size=2, num_workers=0, persistent_workers=False)
-        config[name].dataset.update(data_root=str(folder), ann_file="retina.txt", data_prefix=dict(img="images"))
-    config.train_dataloader.dataset.pipeline[2].update(size=96, scales=(1.0,))
-    for name in ("val_dataloader", "test_dataloader"):
-        config[name].dataset.pipeline[1].scale = (128, 128)
-    config.model.data_preprocessor.test_size = 128
-    config.val_evaluator = config.test_evaluator = dict(type="WiderFaceMetric", ann_file=str(folder / "wider.txt"))
-    config.visualizer.vis_backends = []
-    config.default_hooks.checkpoint.save_best = None
-    config.param_scheduler = []
-    config.optim_wrapper.optimizer = dict(type="Adam", lr=3e-3)
-    config.randomness = dict(seed=0)
-    config.train_cfg.update(max_epochs=epochs, val_interval=epochs)
-    config.default_hooks.checkpoint.interval = epochs
-    return config
-
-
 def test_the_runner_trains_it_until_it_finds_the_faces(root, tmp_path):
     draw_faces(tmp_path / "data")
-    runner = build_runner(tiny_run(root, tmp_path / "data", tmp_path / "work", epochs=60), training=True)
+    config = learning_config(root / "configs" / "yunet_n.py", tmp_path / "data", tmp_path / "work", epochs=60)
+    runner = build_runner(config, training=True)
     runner.train()
     metrics = runner.message_hub.get_scalar("val/wider_face_ann/hard").current()
     assert metrics > 0.8
