@@ -204,3 +204,15 @@ def test_the_runner_trains_it_until_it_finds_the_faces(root, tmp_path):
     runner.train()
     metrics = runner.message_hub.get_scalar("val/wider_face_ann/hard").current()
     assert metrics > 0.8
+
+
+def test_training_starts_from_the_authors_checkpoint_as_it_is(root, data, tmp_path):
+    draw_faces(tmp_path / "data")
+    config = learning_config(root / "configs" / "yunet_n.py", tmp_path / "data", tmp_path / "work", epochs=1)
+    config.load_from = str(data / "yunet" / "yunet_n.pth")
+    runner = build_runner(config, training=True)
+    runner.load_or_resume()
+    theirs = torch.load(config.load_from, "cpu", weights_only=True)["state_dict"]
+    ours = runner.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
