@@ -216,3 +216,14 @@ def test_training_starts_from_the_authors_checkpoint_as_it_is(root, data, tmp_pa
     ours = runner.model.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_fine_tuning_on_boxes_alone_keeps_the_landmarks(root, data, tmp_path):
+    draw_faces(tmp_path / "data")
+    config = learning_config(root / "configs" / "yunet_n.py", tmp_path / "data", tmp_path / "work", epochs=1)
+    config.train_dataloader.dataset.ann_file = "wider.txt"
+    config.load_from = str(data / "yunet" / "yunet_n.pth")
+    runner = build_runner(config, training=True)
+    assert "KeepLandmarksHook" in {type(hook).__name__ for hook in runner.hooks}
+    runner.train()
+    assert runner.iter == 3
