@@ -22,7 +22,8 @@ examples:
 kinds:
   raw      scores, box distances and landmark offsets of each stride as rows, in units of the stride. This is the
            fastest kind, and the one that the insightface and uniface packages read. As in their files, there is no
-           batch axis unless the batch is dynamic, which uniface does not support.
+           batch axis unless the batch is dynamic, which uniface does not support. A YuNet has the outputs of its
+           authors' files, with a batch axis, which OpenCV's FaceDetectorYN reads.
   decoded  boxes (N, A, 4) x1 y1 x2 y2, scores (N, A) and landmarks (N, A, 5, 2) of all anchors, in input pixels.
   end2end  boxes, scores and landmarks of the K faces that remain after NMS, best first, padded with zeros, and
            num_faces (N,). Its inputs score_thr (1,), iou_thr (1,) and content_size (N, 2), the width and height of
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {name:<10} largest difference {difference:.1e} (allowed {verification.allowed[name]:g})")
     if not export.simplified:
         print("not simplified; for a smaller graph: pip install onnxsim")
-    print(f"written: {one_line(args.out)} ({export.metadata['name']}, {args.kind}, {_sides(spec)})")
+    print(f"written: {one_line(args.out)} ({export.metadata['name']}, {args.kind}, {_sides(export.spec)})")
     return 0
 
 

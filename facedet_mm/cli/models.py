@@ -124,7 +124,7 @@ def _description(model: ZooModel) -> str:
         "score threshold": f"{model.score_thr:.2f}, {_operating_point(model)}",
         "landmarks": "5" if model.landmarks else "none",
         "license": model.license,
-        "training config": model.config or "none",
+        "training config": model.config,
         "file size": f"{model.size} bytes",
         "SHA-256": f"{model.sha256} ({_trust(model)})",
         "file": f"{path or cached_path(model.name)} ({_where(model)})",

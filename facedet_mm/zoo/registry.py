@@ -70,7 +70,7 @@ class ZooModel:
         at_score_thr: Precision and recall at it in percent, on 404 images of WIDER FACE val and for faces of all sizes;
             ``None`` where they were not measured.
         landmarks: Whether the model predicts five landmarks.
-        config: Config file name in ``configs``, ``None`` where the model can't be trained here.
+        config: Config file name in ``configs``.
         sources: Places to download the file from, best first; empty for a bundled model.
 
     Example:
@@ -92,7 +92,7 @@ class ZooModel:
     score_thr: float
     at_score_thr: tuple[float, float] | None
     landmarks: bool
-    config: str | None
+    config: str
     sources: tuple[Source, ...]
 
     @property
@@ -133,15 +133,13 @@ def config_path(name: str) -> Path:
     """Returns the MMDetection config of a zoo model, from the installed package or the checkout.
 
     Raises:
-        ModelError: The model is unknown or has no config.
+        ModelError: The model is unknown, or the file is missing.
 
     Example:
         >>> config_path("scrfd_34g").name
         'scrfd_34g.py'
     """
     config = find_model(name).config
-    if config is None:
-        raise ModelError(f"{name} has no training config; it runs from an .onnx file only")
     places = (_PACKAGE / "configs" / config, _PACKAGE.parent / "configs" / config)
     for place in places:
         if place.is_file():

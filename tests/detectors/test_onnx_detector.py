@@ -630,7 +630,6 @@ class TestBuildDetector:
             ("scrfd_34g.py", None, r"scrfd_34g\.py is a config and needs its checkpoint"),
             ("scrfd_34g", "weights.zip", r"must be an \.onnx or \.pth file, not weights\.zip"),
             ("scrfd_34g", "gone.onnx", r"gone\.onnx: no such model file"),
-            ("yunet_n", "x.pth", r"yunet_n has no training config"),
         ],
     )
     def test_a_wrong_combination_says_what_would_be_right(self, model: str, weights: str | None, message: str) -> None:

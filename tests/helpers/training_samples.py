@@ -50,6 +50,33 @@ def draw_faces(folder: Path, images: int = 6, landmarks: bool = True) -> list[li
     return faces
 
 
+def learning_config(config_path: Path, data: Path, work_dir: Path, epochs: int):
+    """Returns a config that learns the faces of :func:`draw_faces` within some epochs of three steps.
+
+    Args:
+        config_path: Config of a model with landmarks.
+        data: Folder that :func:`draw_faces` filled.
+        work_dir: Folder of the run.
+        epochs: Number of epochs; validation and the checkpoint come at the end.
+    """
+    config = prepare_config(config_path, work_dir)
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        config[name].update(batch_size=2, num_workers=0, persistent_workers=False)
+        config[name].dataset.update(data_root=str(data), ann_file="retina.txt", data_prefix=dict(img="images"))
+    config.train_dataloader.dataset.pipeline[2].update(size=96, scales=(1.0,))
+    for name in ("val_dataloader", "test_dataloader"):
+        config[name].dataset.pipeline[1].scale = (128, 128)
+    config.model.data_preprocessor.test_size = 128
+    config.val_evaluator = config.test_evaluator = dict(type="WiderFaceMetric", ann_file=str(data / "wider.txt"))
+    config.visualizer.vis_backends = []
+    config.default_hooks.checkpoint.update(save_best=None, interval=epochs)
+    config.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+    config.param_scheduler = []
+    config.optim_wrapper.optimizer = dict(type="Adam", lr=3e-3)
+    config.randomness = dict(seed=0)
+    return config
+
+
 def tiny_config(root: Path, data: Path, work_dir: Path, kps: bool = False, **options: object):
     """Returns a config that trains a tiny model on the images of :func:`draw_faces` for one epoch of three steps.
 

@@ -122,7 +122,7 @@ def check_landmarks(config: Config) -> None:
         AnnotationError: An annotation file is missing or malformed.
     """
     head = config.model.get("bbox_head", {})
-    if head.get("type") != "SCRFDHead" or not head.get("with_landmarks", False):
+    if not head.get("with_landmarks", False):
         return
     if not head.get("loss_landmarks"):
         raise ModelError(

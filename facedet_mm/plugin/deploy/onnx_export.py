@@ -24,6 +24,8 @@ from facedet_mm.plugin.apis.checkpoint import load_weights
 from facedet_mm.plugin.deploy.onnx_graph import build_graph, check_model, example_inputs
 from facedet_mm.plugin.deploy.onnx_spec import INPUT, GraphSpec, strides_of
 from facedet_mm.plugin.deploy.onnx_verification import Verification, normalization_of, verify_export
+from facedet_mm.plugin.models.scrfd_head import SCRFDHead
+from facedet_mm.plugin.models.yunet_head import YuNetHead
 from facedet_mm.system.files import atomic_path
 from facedet_mm.version import __version__
 from facedet_mm.zoo import MODELS, asset_path, config_path
@@ -36,11 +38,13 @@ class Export:
     """Result of an export.
 
     Attributes:
+        spec: Spec of the graph.
         metadata: Metadata of the file.
         verification: Comparison of the file with PyTorch.
         simplified: Whether the graph was simplified, for which onnxsim must be installed.
     """
 
+    spec: GraphSpec
     metadata: dict[str, Any]
     verification: Verification
     simplified: bool
@@ -65,8 +69,8 @@ def export_onnx(
         license: License of the weights, for the metadata; for converted official weights it is known.
 
     Raises:
-        ModelError: The config or the checkpoint is missing, does not fit or is not an SCRFD, or the file computes
-            something else than PyTorch.
+        ModelError: The config or the checkpoint is missing or does not fit, the head is none of this project's, or the
+            file computes something else than PyTorch.
         ImageError: An image can't be read.
         FaceDetError: The size is not a multiple of the largest stride, or the file can't be written.
     """
@@ -77,6 +81,7 @@ def export_onnx(
     with atomic_path(path) as temporary:
         name, model, meta = _load(config, checkpoint)
         head = check_model(model, name)
+        spec = spec.fitted(head)
         check_input_size(spec.size, max(strides_of(head)))
         graph, simplified = _simplify(_trace(model, spec))
         metadata = _metadata(model, spec, name, license or _license_of(meta))
@@ -84,7 +89,7 @@ def export_onnx(
         onnx.checker.check_model(graph, full_check=True)
         onnx.save(graph, temporary)
         verification = verify_export(temporary, model, spec, arrays)
-    return Export(metadata, verification, simplified)
+    return Export(spec, metadata, verification, simplified)
 
 
 def _load(config: str | os.PathLike[str], checkpoint: str | os.PathLike[str]) -> tuple[str, nn.Module, dict[str, Any]]:
@@ -157,6 +162,13 @@ def _finish(
     graph.producer_name, graph.producer_version = "facedet-mm", __version__
 
 
+def _layout(head: nn.Module) -> dict[str, str]:
+    """Returns how raw outputs are decoded; nothing for a head that has none."""
+    if isinstance(head, YuNetHead):
+        return {"layout": "yunet"}
+    return {"layout": "scrfd"} if isinstance(head, SCRFDHead) else {}
+
+
 def _metadata(model: nn.Module, spec: GraphSpec, name: str, license: str) -> dict[str, Any]:
     normalization = normalization_of(model)
     thresholds = dict(score_thr=spec.score_thr, iou_thr=spec.iou_thr, max_faces=spec.max_faces)
@@ -165,7 +177,7 @@ def _metadata(model: nn.Module, spec: GraphSpec, name: str, license: str) -> dic
         version=__version__,
         license=license,
         kind=spec.kind,
-        layout="scrfd",
+        **_layout(model.bbox_head),
         strides=strides_of(model.bbox_head),
         num_anchors=int(model.bbox_head.num_base_priors),
         landmarks=bool(model.bbox_head.with_landmarks),

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from facedet_mm.errors import ModelError
-from facedet_mm.plugin.deploy.onnx_spec import GraphSpec, strides_of
+from facedet_mm.plugin.deploy.onnx_spec import GraphSpec, Head, raw_outputs, strides_of
 from facedet_mm.plugin.models.coders import decode_points, flatten_levels
+from facedet_mm.plugin.models.dense_face_head import DenseFaceHead
 from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS, SCRFDHead
 
 
-def check_model(model: nn.Module, name: str) -> SCRFDHead:
+def check_model(model: nn.Module, name: str) -> Head:
     """Returns the head of a model, which must be one that the graphs can decode.
 
     Args:
@@ -22,11 +23,15 @@ def check_model(model: nn.Module, name: str) -> SCRFDHead:
         name: Model name used in error messages.
 
     Raises:
-        ModelError: The model is not an SCRFD, or its anchors do not lie at the cells' corners.
+        ModelError: The head is none of this project's, or an SCRFD's anchors do not lie at the cells' corners.
     """
     head = getattr(model, "bbox_head", None)
+    if isinstance(head, DenseFaceHead):
+        return head
     if not isinstance(head, SCRFDHead):
-        raise ModelError(f"{name}: only models with an SCRFDHead are exported, this one has {type(head).__name__}")
+        raise ModelError(
+            f"{name}: only models with SCRFDHead, YuNetHead or RetinaFaceHead are exported, not {type(head).__name__}"
+        )
     if head.prior_generator.center_offset:
         raise ModelError(f"{name}: anchors must lie at the cells' corners, center_offset=0")
     return head
@@ -35,9 +40,10 @@ def check_model(model: nn.Module, name: str) -> SCRFDHead:
 def build_graph(model: nn.Module, spec: GraphSpec) -> nn.Module:
     """Returns the module to trace, whose outputs are those of :meth:`GraphSpec.output_shapes` in the same order."""
     if spec.kind == "raw":
-        graph: nn.Module = RawHeads(model, spec.has_batch_axis)
+        graph: nn.Module = RawHeads(model, spec.has_batch_axis(model.bbox_head))
     else:
-        graph = DecodedFaces(model, spec) if spec.kind == "decoded" else FinalFaces(model, spec)
+        decoded = DecodingModel(model) if isinstance(model.bbox_head, DenseFaceHead) else DecodedFaces(model, spec)
+        graph = decoded if spec.kind == "decoded" else FinalFaces(decoded, spec)
     return FromPixels(graph, model.data_preprocessor) if spec.baked else graph
 
 
@@ -53,23 +59,35 @@ def example_inputs(spec: GraphSpec) -> tuple[Tensor, ...]:
 
 
 class RawHeads(nn.Module):
-    """Scores, box distances and landmark offsets of each stride as rows (y, x, anchor), in units of the stride."""
+    """Scores, boxes and landmarks of each stride as rows (y, x, anchor), in units of the stride."""
 
     def __init__(self, model: nn.Module, batch_axis: bool) -> None:
         super().__init__()
         self.model, self.batch_axis = model, batch_axis
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Returns all scores, all boxes and all landmarks of (N, 3, H, W): (N, rows, D), or (rows, D) without batch."""
-        scores, boxes, landmarks = self.model(x, mode="tensor")
-        maps = [(s.sigmoid(), 1) for s in scores] + [(b, 4) for b in boxes]
-        maps += [(k, 2 * NUM_LANDMARKS) for k in landmarks if k is not None]
+        """Returns all outputs of (N, 3, H, W), kind by kind: (N, rows, D), or (rows, D) without a batch axis."""
+        kinds = zip(raw_outputs(self.model.bbox_head).values(), self.model(x, mode="tensor"), strict=False)
+        maps = [(m.sigmoid() if values == 1 else m, values) for values, levels in kinds for m in levels]
         shape = x.shape[:1] if self.batch_axis else ()
         return [m.permute(0, 2, 3, 1).reshape(*shape, -1, values) for m, values in maps]
 
 
+class DecodingModel(nn.Module):
+    """Boxes, scores and landmarks of all anchors, in pixels of the input, of a model whose head decodes itself."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Returns boxes (N, A, 4) unclipped, scores (N, A) and, if any, landmarks (N, A, 5, 2) of (N, 3, H, W)."""
+        found = self.model.bbox_head.decode(*self.model(x, mode="tensor"))
+        return [values for values in found if values is not None]
+
+
 class DecodedFaces(nn.Module):
-    """Boxes, scores and landmarks of all anchors, in pixels of the input."""
+    """The same of an SCRFD, decoded with fewer nodes than its head takes."""
 
     def __init__(self, model: nn.Module, spec: GraphSpec) -> None:
         super().__init__()
@@ -115,9 +133,9 @@ class DecodedFaces(nn.Module):
 class FinalFaces(nn.Module):
     """The faces that remain after NMS, best first, padded with zeros to ``max_faces``, and their number."""
 
-    def __init__(self, model: nn.Module, spec: GraphSpec) -> None:
+    def __init__(self, decoded: nn.Module, spec: GraphSpec) -> None:
         super().__init__()
-        self.decoded = DecodedFaces(model, spec)
+        self.decoded = decoded
         self.max_faces = spec.max_faces
 
     def forward(self, x: Tensor, score_thr: Tensor, iou_thr: Tensor, content_size: Tensor) -> list[Tensor]:

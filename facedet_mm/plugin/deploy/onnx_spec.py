@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facedet_mm.errors import FaceDetError
+from facedet_mm.errors import FaceDetError, ModelError
+from facedet_mm.plugin.models.dense_face_head import DenseFaceHead
 from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS, SCRFDHead
+from facedet_mm.plugin.models.yunet_head import YuNetHead
 
+Head = SCRFDHead | DenseFaceHead
 Kind = Literal["raw", "decoded", "end2end"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -27,10 +30,10 @@ class GraphSpec:
     """Which graph to export.
 
     Attributes:
-        kind: ``'raw'``: scores, boxes and landmarks of each stride as rows, as in InsightFace's files;
-            ``'decoded'``: all anchors in pixels of the input; ``'end2end'``: the faces that remain after NMS.
+        kind: ``'raw'``: scores, boxes and landmarks of each stride as rows, as in the authors' files of SCRFD and
+            YuNet; ``'decoded'``: all anchors in pixels of the input; ``'end2end'``: the faces that remain after NMS.
         dynamic: Dynamic axes, some of :data:`AXES`. ``None`` means no axis if a size is given, else height and width
-            for raw heads and all three axes otherwise.
+            for raw heads and all three axes otherwise; see :meth:`fitted`.
         size: Input size for axes that are not dynamic: side of a square or (width, height); ``None`` means 640.
         baked: Whether the graph takes pixels, (N, H, W, 3) uint8 BGR, instead of (N, 3, H, W) normalized float32.
         score_thr: Score threshold of the NMS.
@@ -103,7 +106,18 @@ class GraphSpec:
             "content_size": np.full((1, 2), _ANY_SIZE, np.float32),
         }
 
-    def output_shapes(self, head: SCRFDHead) -> dict[str, tuple[int | str, ...]]:
+    def fitted(self, head: Head) -> GraphSpec:
+        """Returns the spec for a head: a YuNet with dynamic height and width takes any batch, as its authors' files.
+
+        Raises:
+            ModelError: The head has no raw outputs that a runtime could read.
+        """
+        if self.kind == "raw" and not isinstance(head, (SCRFDHead, YuNetHead)):
+            raise ModelError(f"no runtime reads raw outputs of {type(head).__name__}: use --kind decoded or --end2end")
+        free = self.kind == "raw" and isinstance(head, YuNetHead) and self.dynamic == AXES[1:]
+        return replace(self, dynamic=AXES, size=None) if free else self
+
+    def output_shapes(self, head: Head) -> dict[str, tuple[int | str, ...]]:
         """Returns the dimensions of each output by name, in the graph's order."""
         batch, height, width = self.sides
         strides = strides_of(head)
@@ -113,10 +127,9 @@ class GraphSpec:
             rows = {s: (height // s) * (width // s) * head.num_base_priors for s in strides}
             count = sum(rows.values())
         if self.kind == "raw":
-            axis = (batch,) if self.has_batch_axis else ()
-            values = {"score": 1, "bbox": 4, "kps": 2 * NUM_LANDMARKS}
-            names = list(values) if head.with_landmarks else list(values)[:2]
-            return {f"{name}_{s}": (*axis, rows[s], values[name]) for name in names for s in rows}
+            axis = (batch,) if self.has_batch_axis(head) else ()
+            outputs = raw_outputs(head)
+            return {f"{name}_{s}": (*axis, rows[s], values) for name, values in outputs.items() for s in rows}
         count = self.max_faces if self.kind == "end2end" else count
         shapes: dict[str, tuple[int | str, ...]] = {"boxes": (batch, count, 4), "scores": (batch, count)}
         if head.with_landmarks:
@@ -125,12 +138,21 @@ class GraphSpec:
             shapes["num_faces"] = (batch,)
         return shapes
 
-    @property
-    def has_batch_axis(self) -> bool:
-        """Whether the outputs have a batch axis; InsightFace's files, which take one image, have none."""
-        return self.kind != "raw" or "batch" in self.dynamic
+    def has_batch_axis(self, head: Head) -> bool:
+        """Returns whether outputs have a batch axis; InsightFace's files of SCRFD, which take one image, have none."""
+        return self.kind != "raw" or "batch" in self.dynamic or isinstance(head, YuNetHead)
 
 
-def strides_of(head: SCRFDHead) -> list[int]:
+def raw_outputs(head: Head) -> dict[str, int]:
+    """Returns the outputs of a raw graph by name, with their values per row; scores have one, after the sigmoid.
+
+    Names and order are those of the authors' files, the order is that of the head's forward pass.
+    """
+    scores = {"cls": 1, "obj": 1} if isinstance(head, YuNetHead) else {"score": 1}
+    landmarks = {"kps": 2 * NUM_LANDMARKS} if head.with_landmarks else {}
+    return {**scores, "bbox": 4, **landmarks}
+
+
+def strides_of(head: Head) -> list[int]:
     """Returns the stride of each level in pixels."""
     return [int(stride[0]) for stride in head.prior_generator.strides]

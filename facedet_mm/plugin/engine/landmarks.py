@@ -17,6 +17,8 @@ from facedet_mm.errors import TrainingError
 from facedet_mm.plugin.engine.fit import weights_of
 
 _STATE = "landmark_teacher"
+_PREDICTORS = ("bbox_head.landmark_convs.", "bbox_head.multi_level_kps.")
+"""Beginnings of the names of the layers that predict landmarks; YuNet's are its authors'."""
 
 
 @HOOKS.register_module()
@@ -47,7 +49,7 @@ class KeepLandmarksHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Copies the loaded model."""
-        if not any(name.startswith("bbox_head.landmark_convs.") for name in self._loaded):
+        if not any(name.startswith(_PREDICTORS) for name in self._loaded):
             raise TrainingError(
                 "KeepLandmarksHook keeps the landmarks that a model has learned, but the run does not start from "
                 "weights with landmarks: set load_from, or bbox_head.with_landmarks=False"

@@ -430,7 +430,7 @@ def test_specs_that_no_graph_fits_are_refused(checkpoint, tmp_path):
         ("scrfd_2.5g_kps", None, "the weights do not fit the config"),
         ("scrfd_9g", None, "unknown model 'scrfd_9g'"),
         ("nowhere.py", None, "no such config file"),
-        ("yunet_n", None, "no training config"),
+        ("yunet_n", None, "the weights do not fit the config"),
         ("scrfd_0.5g_kps", "nowhere.pth", "no such checkpoint"),
     ],
 )
@@ -442,5 +442,5 @@ def test_a_model_that_is_not_there_or_does_not_fit_is_named(checkpoint, tmp_path
 
 def test_a_model_of_another_family_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "_load", lambda *_: ("retinanet", torch.nn.Module(), {}))
-    with pytest.raises(ModelError, match="retinanet: only models with an SCRFDHead"):
+    with pytest.raises(ModelError, match="retinanet: only models with SCRFDHead, YuNetHead or RetinaFaceHead"):
         export_onnx("retinanet", "x.pth", tmp_path / "model.onnx")
