@@ -28,6 +28,7 @@ COMMANDS = {
     "track-eval": "score tracks by HOTA, MOTA and IDF1",
     "export": "turn a checkpoint into an ONNX file",
     "quantize": "turn an ONNX file into an INT8 file",
+    "data": "check, describe, convert, split and show annotated data sets",
     "models": "list, describe and download models",
     "doctor": "check the installation and show fixes",
     "completion": "print the completion script of a shell",

@@ -1,4 +1,4 @@
-"""Annotation files, ground truth and submissions, without torch. Imports io and system; rooms above may import it."""
+"""Annotations, ground truth and submissions, without torch. Imports io and structures; rooms above may import it."""
 
 from facedet_mm.datasets.ground_truth import GroundTruth, read_ground_truth
 from facedet_mm.datasets.predictions import Predictions

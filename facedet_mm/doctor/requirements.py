@@ -18,6 +18,7 @@ MODULES = {
     "grpcio": "grpc",
     "opencv-python": "cv2",
     "pillow": "PIL",
+    "pyyaml": "yaml",
     "onedl-mmengine": "mmengine",
     "onedl-mmcv": "mmcv",
     "onedl-mmdetection": "mmdet",

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from facedet_mm.datasets.ground_truth import SETTINGS
 from facedet_mm.errors import FaceDetError
 from facedet_mm.evaluation.wider_face import WiderFaceResult
@@ -71,6 +74,32 @@ def plot_curves(result: WiderFaceResult, path: str | os.PathLike[str]) -> None:
     for name, setting in result.settings.items():
         axes.plot(setting.recall, setting.precision, label=f"{name}  AP {100 * setting.ap:.2f}")
     axes.legend(loc="lower left")
+    save_figure(figure, path)
+
+
+def plot_face_sizes(sizes: Mapping[str, NDArray[np.float64]], path: str | os.PathLike[str]) -> None:
+    """Draws a histogram of face sizes with a logarithmic axis, one outline per entry.
+
+    Args:
+        sizes: Label → sizes in pixels.
+        path: A .png, .pdf or .svg file.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        FaceDetError: The suffix is none of .png, .pdf, .svg, or the file can't be written.
+    """
+    check_plot(path)
+    figure = new_figure(6, 4)
+    axes = figure.add_subplot(xlabel="face size √(width × height) in pixels", ylabel="faces", xscale="log")
+    everything = np.concatenate([np.zeros(0), *sizes.values()])
+    everything = everything[everything > 0]
+    low, high = (everything.min(), everything.max()) if len(everything) else (1, 1000)
+    edges = 2.0 ** (np.arange(np.floor(2 * np.log2(low)), np.ceil(2 * np.log2(high)) + 2) / 2)
+    for label, values in sizes.items():
+        axes.hist(values, bins=edges.tolist(), histtype="step", linewidth=1.5, label=label)
+    axes.grid(alpha=0.3)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend()
     save_figure(figure, path)
 
 

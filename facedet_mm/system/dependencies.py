@@ -43,6 +43,7 @@ FEATURES = {
     "detect": Feature("faces in images and videos, with ONNX Runtime", "pip install facedet-mm", ""),
     "openvino": _extra("openvino", "device openvino: the fastest on CPUs"),
     "plot": _extra("plot", "plots and report pages"),
+    "data": _extra("data", "data sets of YOLO with data.yaml, and plots of face sizes"),
     "track-eval": _extra("track-eval", "HOTA, MOTA and IDF1 of tracks; can't be installed next to MMDetection"),
     "supervision": Feature(
         "Faces.to_supervision, for its annotators", "pip install supervision", besides=("supervision>=0.25",)

@@ -30,15 +30,17 @@ from facedet_mm.zoo import find_model
 
 VALUES = {
     "--annotations": "GT", "--attributes": "attributes.txt", "--batch": "2", "--batches": "2",
-    "--calibration": "{album}/sub", "--device": "cuda:1", "--dynamic": "batch", "--gamma": "1.5",
+    "--by": "folder",
+    "--calibration": "{album}/sub", "--category": "head", "--device": "cuda:1", "--dynamic": "batch", "--gamma": "1.5",
     "--image": "{album}/a.png", "--images": "{album}/sub", "--iou-thr": "0.25", "--json": "{out}/x.json",
     "--keyframes": "5", "--license": "MIT", "--margin": "0.7", "--min-sharpness": "1", "--min-size": "45",
     "--model": "scrfd_1g", "--out": "{out}/other", "--plot": "{out}/x.png", "--predictions": "found", "--raw-fps": "12",
     "--raw-size": "64x48", "--samples": "1", "--score-thr": "0.25", "--seconds": "7", "--severities": "2",
     "--rotations": "90", "--size": "320", "--sizes": "320", "--static": "320", "--tiles": "640",
+    "--val": "0.5", "data browse --out": "{out}/other.jpg",
     "--weights": "w.onnx",
 }  # fmt: skip
-"""Values of options that take no choice and no path; every other option gets a number."""
+"""Values of options, of one command or all, that take no choice and no path; every other option gets a number."""
 BASES = {
     "detect": "{album} --quiet --json {out}/f.json",
     "video": "{album} --out {out}/frames {out}/f.jsonl",
@@ -51,6 +53,9 @@ BASES = {
     "quantize": "{album}/model.onnx --calibration {album}/a.png {album}/c.png",
     "models fetch": "scrfd_1g",
     "doctor": "",
+    **{f"data {action}": "{album}/a.txt" for action in ("check", "stats", "browse")},
+    "data convert": "{album}/a.txt {out}/new --to voc",
+    "data split": "{album}/a.txt {out}/new",
 }
 CONTEXTS = {
     ("detect", "--align"): "--crops {out}/crops",
@@ -240,6 +245,17 @@ def prepare_doctor(module: Any, log: MagicMock, monkeypatch: pytest.MonkeyPatch)
     record_neighbors(module, log, monkeypatch, diagnose=lambda: report)
 
 
+def prepare_data(module: Any, log: MagicMock, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = MagicMock(size=(10, 10), landmark_weights=None, ignore=np.zeros(1, bool))
+    data = SimpleNamespace(kind="coco", images=[image] * 2, places=[], folder=None, notes=[], problems=[])
+    record_neighbors(
+        module, log, monkeypatch, read_dataset=lambda *_: data, split=lambda *_: (data, data), convert=lambda *_: [],
+        find_faults=lambda *_: iter([("box has no area", "x")] * 30),
+        find_image_folder=lambda *_: Path("images"), Targets=lambda *_: MagicMock(),
+        measure=lambda *_: SimpleNamespace(to_dict=lambda: {"percentiles": [1]}, face_sizes=[], fitted_sizes=[]),
+    )  # fmt: skip
+
+
 def parser_of(command: str) -> argparse.ArgumentParser:
     """The parser of ``detect`` or ``models fetch``."""
     parser = build_parser(command.split()[0])
@@ -274,7 +290,7 @@ def value(command: str, flag: str) -> list[str]:
         defaults = action.default if isinstance(action.default, (list, tuple)) else []
         return [next(str(c) for c in reversed(list(action.choices)) if c != action.default and [c] != defaults)]
     path = "{out}/" + flag.strip("-") if action.type is Path else None
-    return [VALUES.get(flag) or path or "7"]
+    return [VALUES.get(f"{command} {flag}") or VALUES.get(flag) or path or "7"]
 
 
 @pytest.fixture

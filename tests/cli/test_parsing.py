@@ -21,7 +21,17 @@ def usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [*sorted(set(COMMANDS) - {"models"}), "models list", "models info", "models fetch"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *sorted(set(COMMANDS) - {"models", "data"}),
+        "data check",
+        "data browse",
+        "models list",
+        "models info",
+        "models fetch",
+    ],
+)
 def test_an_unknown_option_shows_the_usage_of_its_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     needed = {
         "eval": "p g", "export": "c p -o x", "quantize": "m --calibration i",
@@ -54,6 +64,7 @@ def test_abbreviations_are_refused(words: str, meant: str, capsys: pytest.Captur
         ["report", "run", "--out", ""],
         ["robustness", "m", "--annotations", "a", "--images", ""], ["track-eval", "", "gt"], ["doctor", "--json", ""],
         ["video", "a.mp4", "--out", ""], ["models", "info", ""],
+        ["data", "check", ""], ["data", "convert", "a", "", "--to", "coco"],
     ],
 )  # fmt: skip
 def test_empty_names_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
+import zipfile
 
 import pytest
 
 pytest.importorskip("mmdet")
 
 from conftest import ROOT
+from mmdet.registry import DATASETS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from own_data import write_coco, write_yolo
 
 from facedet_mm.errors import ModelError
 from facedet_mm.plugin.apis.build import load_config
@@ -160,7 +165,7 @@ def test_no_config_indexes_a_pipeline_and_no_variable_does_nothing():
         "custom_imports", "custom_hooks",
         "default_scope", "default_hooks", "env_cfg", "visualizer", "log_processor", "log_level", "load_from", "resume",
         "model", "train_cfg", "val_cfg", "test_cfg", "param_scheduler", "optim_wrapper", "auto_scale_lr", "tta_model",
-        "tta_pipeline", *LOADERS, "val_evaluator", "test_evaluator",
+        "tta_pipeline", "data", "epochs", *LOADERS, "val_evaluator", "test_evaluator",
     }  # fmt: skip
     for path in CONFIGS.rglob("*.py"):
         assert not re.search(r"pipeline\[|augmentations\[", path.read_text()), path
@@ -173,3 +178,42 @@ def test_the_learning_rate_is_scaled_on_request_only():
     assert config.auto_scale_lr.enable is False
     scale_learning_rate(config)
     assert config.auto_scale_lr == dict(enable=True, base_batch_size=16)
+
+
+def documented_child(page, marker, tmp_path):
+    """Returns the config of ``custom_dataset.py`` with a block that a page shows."""
+    blocks = re.findall(r"```python\n(.*?)```", (CONFIGS.parent / "docs" / page).read_text(), re.DOTALL)
+    (code,) = [block for block in blocks if marker in block]
+    path = tmp_path / "child.py"
+    path.write_text(f"_base_ = {str(CONFIGS / 'custom_dataset.py')!r}\n{code}")
+    return Config.fromfile(path)
+
+
+def test_the_documented_config_joins_sets_of_two_formats(tmp_path):
+    config = documented_child("own_data.md", "ConcatDataset", tmp_path)
+    joined = config.train_dataloader.dataset
+    write_coco(tmp_path / "data/mine")
+    (tmp_path / "data/mine/faces.json").rename(tmp_path / "data/mine/train.json")
+    write_yolo(tmp_path / "data/yolo")
+    places = {"data/mine/": tmp_path / "data/mine", "data/yolo/": tmp_path / "data/yolo"}
+    for part in joined.datasets:
+        part.data_root = str(places[part.data_root])
+    init_default_scope("mmdet")
+    dataset = DATASETS.build(joined)
+    assert len(dataset) == 3
+    assert all(dataset[i]["inputs"].shape == (3, 640, 640) for i in (0, 2))
+
+
+def test_the_documented_config_reads_images_from_an_archive(tmp_path, monkeypatch):
+    config = documented_child("datasets.md", "backend='zip'", tmp_path)
+    path = write_coco(tmp_path / "data/mine")
+    path.rename(path.with_name("train.json"))
+    with zipfile.ZipFile(path.with_name("images.zip"), "w") as archive:
+        for name in ("a.png", "b.jpg"):
+            archive.write(path.parent / "images" / name, f"images/{name}")
+    shutil.rmtree(path.parent / "images")
+    monkeypatch.chdir(tmp_path)
+    init_default_scope("mmdet")
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    assert len(dataset) == 1, "the image without faces is filtered"
+    assert dataset[0]["inputs"].shape == (3, 640, 640)

@@ -20,7 +20,13 @@ from facedet_mm.plugin.apis.build import build_model, load_config  # noqa: E402
 
 CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.py") if "_base_" not in p.parts and "deploy" not in p.parts)
 FAST = [p for p in CONFIGS if not any(size in p.name for size in ("34g", "10g", "r50", "r152"))]
-EPOCHS = {"scrfd_0.5g_subset": 60, "retinaface_mnet0.25": 250, "retinaface_r50": 100, "retinaface_r152": 100}
+EPOCHS = {
+    "custom_dataset": 20,
+    "scrfd_0.5g_subset": 60,
+    "retinaface_mnet0.25": 250,
+    "retinaface_r50": 100,
+    "retinaface_r152": 100,
+}
 """Configs that do not train for 640 epochs."""
 
 

@@ -19,13 +19,13 @@ import json, sys
 from mmengine.config import Config
 config = Config.fromfile(sys.argv[1])  # runs custom_imports and nothing else
 import mmdet.registry
-from mmengine.fileio import get_file_backend
+from mmengine.fileio.backends import backends
 from mmengine.registry import init_default_scope
 init_default_scope('mmdet')
 found = {}
 for registry, name in json.loads(sys.argv[2]):
     if registry == 'register_backend':
-        found[name] = type(get_file_backend(backend_args=dict(backend=name))).__module__
+        found[name] = backends[name].__module__
     else:
         part = getattr(mmdet.registry, registry).get(name)
         found[name] = part and part.__module__

@@ -29,7 +29,7 @@ from mmengine.registry import init_default_scope
 
 from facedet_mm.cli import guard
 from facedet_mm.cli.parsing import Parser
-from facedet_mm.plugin.datasets.wider_face import WiderFaceDataset
+from facedet_mm.plugin.datasets.face_dataset import WiderFaceDataset
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from torch import nn
 
-from facedet_mm.datasets.annotations import read_annotations
+from facedet_mm.datasets.annotations import read_dataset
 from facedet_mm.errors import ModelError, TrainingError
 from facedet_mm.plugin.apis.overrides import walk_datasets
+from facedet_mm.plugin.engine.fit import weights_of
+from facedet_mm.plugin.engine.loading import read_for_runner
 
 
 def check_neck(neck: Mapping[str, Any]) -> None:
@@ -80,7 +83,8 @@ def missing_data(config: Config) -> list[str]:
     for loader in ("train_dataloader", "val_dataloader"):
         for entry in walk_datasets((config.get(loader) or {}).get("dataset") or {}):
             root = entry.get("data_root") or ""
-            names = [entry.get("ann_file"), (entry.get("data_prefix") or {}).get("img")]
+            stored = any(step.get("backend_args") for step in entry.get("pipeline") or ())
+            names = [entry.get("ann_file"), None if stored else (entry.get("data_prefix") or {}).get("img")]
             for path in (os.path.join(root, name) for name in names if name):
                 if not os.path.exists(path) and "://" not in path and not entry.get("backend_args"):
                     return [
@@ -111,26 +115,30 @@ def check_loaders(config: Config) -> None:
             loader.pop("prefetch_factor", None)
 
 
-def check_landmarks(config: Config) -> None:
+def check_landmarks(config: Config) -> bool:
     """Checks that a model with landmarks is trained on annotations with landmarks; reads the annotation files.
 
-    Where they have none and the run starts from weights, ``KeepLandmarksHook`` is added.
+    Where they have none, a run that starts from weights gets ``KeepLandmarksHook``; one that starts from nothing, or
+    continues such a run, learns boxes only: the landmarks of the model are turned off.
+
+    Returns:
+        Whether they were turned off.
 
     Raises:
         ModelError: The landmarks have no loss.
-        TrainingError: The annotations have no landmarks, or the pipeline does not load them.
+        TrainingError: The pipeline does not load the landmarks.
         AnnotationError: An annotation file is missing or malformed.
     """
     head = config.model.get("bbox_head", {})
     if not head.get("with_landmarks", False):
-        return
+        return False
     if not head.get("loss_landmarks"):
         raise ModelError(
             "bbox_head.with_landmarks=True, but bbox_head.loss_landmarks is not set, so landmarks would not be "
             "learned: add loss_landmarks=dict(type='SmoothL1Loss', beta=1 / 9, loss_weight=0.1)"
         )
     entries = walk_datasets(config.train_dataloader.dataset)
-    datasets = [entry for entry in entries if entry.get("type") == "WiderFaceDataset"]
+    datasets = [entry for entry in entries if entry.get("type") in ("FaceDataset", "WiderFaceDataset")]
     for dataset in datasets:
         for step in dataset.get("pipeline", ()):
             if step["type"] == "LoadFaceAnnotations" and not step.get("with_keypoints", True):
@@ -138,21 +146,33 @@ def check_landmarks(config: Config) -> None:
                     "bbox_head.with_landmarks=True, but the training pipeline has LoadFaceAnnotations with "
                     "with_keypoints=False, so no landmarks are loaded: set it to True"
                 )
-    files = [os.path.join(dataset.get("data_root") or "", dataset.ann_file) for dataset in datasets]
+    files = [os.path.join(dataset.get("data_root") or "", dataset.get("ann_file", "")) for dataset in datasets]
+    local = all(
+        "://" not in path and not dataset.get("backend_args") for path, dataset in zip(files, datasets, strict=True)
+    )
     hooks = list(config.get("custom_hooks") or [])
-    if not files or any(hook.get("type") == "KeepLandmarksHook" for hook in hooks) or any(map(_has_landmarks, files)):
-        return
-    if config.get("load_from"):
+    if not files or not local or any(hook.get("type") == "KeepLandmarksHook" for hook in hooks):
+        return False
+    if any(map(_has_landmarks, files, datasets)):
+        return False
+    if config.get("load_from") and not _continues_without_landmarks(config):
         config.custom_hooks = [*hooks, dict(type="KeepLandmarksHook")]
-    else:
-        raise TrainingError(
-            f"bbox_head.with_landmarks=True, but {' and '.join(files)} has no landmarks: set "
-            "train_dataloader.dataset.ann_file to a file with five landmarks per face (retinaface_gt/train/label.txt; "
-            "docs/datasets.md says where it comes from), load_from to weights that have learned landmarks, or "
-            "bbox_head.with_landmarks=False"
-        )
+        return False
+    head.with_landmarks = False
+    names = " and ".join(files)
+    print_log(f"{names} has no landmarks: the model learns boxes only (bbox_head.with_landmarks=False)", "current")
+    return True
 
 
-def _has_landmarks(path: str) -> bool:
-    weights = (annotation.landmark_weights for annotation in read_annotations(path))
+def _continues_without_landmarks(config: Config) -> bool:
+    """Returns whether a run is resumed whose landmarks were turned off."""
+    name = str(config.load_from)
+    if not config.get("resume") or "://" in name:
+        return False
+    return not any("landmark" in key for key in weights_of(read_for_runner(os.path.expanduser(name), "cpu")))
+
+
+def _has_landmarks(path: str, dataset: Mapping[str, Any]) -> bool:
+    data = read_dataset(path, dataset.get("category"), dataset.get("landmarks", True))
+    weights = (image.landmark_weights for image in data.images)
     return any(weight is not None and weight.any() for weight in weights)

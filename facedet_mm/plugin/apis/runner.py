@@ -116,13 +116,14 @@ def build_runner(config: Config, training: bool = False) -> Runner:
     model = build_model(config)
     if config.get("resume") and not config.get("load_from"):
         choose_checkpoint(config, "auto")
-    if config.get("load_from"):
-        _check_checkpoint(config, model, training)
     if training:
         check_loaders(config)
-        check_landmarks(config)
+        if check_landmarks(config):
+            model = build_model(config)
         pipelines = [entry.get("pipeline") for entry in walk_datasets(config.train_dataloader.dataset)]
         check_transforms([pipelines, config.get("custom_hooks")])  # a hook may hold the pipeline of the last epochs
+    if config.get("load_from"):
+        _check_checkpoint(config, model, training)
     _add_hooks(config)
     if not torch.cuda.is_available():
         use_cpu(config)

@@ -1,8 +1,8 @@
 """The dataset and the training transforms, registered with MMDetection; the tools may import it."""
 
-from facedet_mm.plugin.datasets import analysis, transforms
-from facedet_mm.plugin.datasets.wider_face import WiderFaceDataset
+from facedet_mm.plugin.datasets import analysis, storage, transforms
+from facedet_mm.plugin.datasets.face_dataset import FaceDataset, WiderFaceDataset
 
 analysis.install()
 
-__all__ = ["WiderFaceDataset", "transforms"]
+__all__ = ["FaceDataset", "WiderFaceDataset", "storage", "transforms"]

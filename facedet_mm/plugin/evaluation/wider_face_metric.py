@@ -12,7 +12,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from facedet_mm.datasets import GroundTruth, Predictions, read_ground_truth, write_prediction_file
-from facedet_mm.datasets.annotations import read_annotations
+from facedet_mm.datasets.annotations import read_dataset
 from facedet_mm.datasets.predictions import image_key
 from facedet_mm.errors import AnnotationError
 from facedet_mm.evaluation import evaluate
@@ -28,9 +28,10 @@ class WiderFaceMetric(BaseMetric):
     Args:
         ground_truth: Folder with the four official MAT files. The keys are ``wider_face/easy``, ``wider_face/medium``
             and ``wider_face/hard``.
-        ann_file: Alternative to ``ground_truth``: an annotation file for
-            :func:`~facedet_mm.datasets.annotations.read_annotations`. Faces count by their height (at least 50, 30
-            and 10 pixels), so the results are not the official ones, and the keys start with ``wider_face_ann``.
+        ann_file: Alternative to ``ground_truth``: a data set in any format of
+            :func:`~facedet_mm.datasets.annotations.read_dataset`. Faces count by their height (at least 50, 30 and 10
+            pixels), so the results are not the official ones, and the keys start with ``wider_face_ann``.
+        category: Name of the category in ``ann_file`` that means faces; by default the only one, or ``face``.
         iou_thr: Smallest IoU of a match.
         allow_missing: Whether images without predictions count as images without faces instead of raising an error,
             for trial runs on part of the data.
@@ -74,11 +75,12 @@ class WiderFaceMetric(BaseMetric):
         collect_device: str = "cpu",
         prefix: str | None = None,
         collect_dir: str | None = None,
+        category: str | None = None,
     ) -> None:
         if prefix is None and ann_file is not None:
             prefix = "wider_face_ann"
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
-        self.ground_truth = _read(ground_truth, ann_file)
+        self.ground_truth = _read(ground_truth, ann_file, category)
         self.iou_thr = iou_thr
         self.allow_missing = allow_missing
         self.out_dir = None if out_dir is None else Path(out_dir)
@@ -138,12 +140,15 @@ class WiderFaceMetric(BaseMetric):
         return evaluate(predictions, ground_truth, iou_thr, allow_missing).ap
 
 
-def _read(ground_truth: str | os.PathLike[str] | None, ann_file: str | os.PathLike[str] | None) -> GroundTruth:
+def _read(
+    ground_truth: str | os.PathLike[str] | None, ann_file: str | os.PathLike[str] | None, category: str | None
+) -> GroundTruth:
     if (ground_truth is None) == (ann_file is None):
         raise AnnotationError("WiderFaceMetric needs either ground_truth (MAT files) or ann_file (annotations)")
     if ground_truth is not None:
         return read_ground_truth(ground_truth)
-    return GroundTruth.from_images((image.name, image.boxes, image.ignore) for image in read_annotations(ann_file))
+    images = read_dataset(ann_file, category, landmarks=False).images
+    return GroundTruth.from_images((image.name, image.boxes, image.ignore) for image in images)
 
 
 def _known_name(path: str, known: set[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,8 +16,10 @@ pytest.importorskip("mmdet")
 
 from conftest import ROOT  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
+from own_data import coco  # noqa: E402
 
 from facedet_mm.errors import ModelError, TrainingError  # noqa: E402
+from facedet_mm.plugin.apis import compatibility  # noqa: E402
 from facedet_mm.plugin.apis.build import build_model, load_config  # noqa: E402
 from facedet_mm.plugin.apis.compatibility import check_landmarks  # noqa: E402
 
@@ -136,10 +139,17 @@ class TestLandmarks:
         return config
 
     @pytest.mark.parametrize("text", [WIDER, WITHOUT_POINTS], ids=["WIDER", "RetinaFace, all -1"])
-    def test_annotations_without_any_are_refused(self, config: Any, tmp_path: Path, text: str) -> None:
+    def test_annotations_without_any_turn_them_off(
+        self, config: Any, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lines: list[str] = []
+        monkeypatch.setattr(compatibility, "print_log", lambda line, _: lines.append(line))
         (tmp_path / "train.txt").write_text(text)
-        with pytest.raises(TrainingError, match=r"train\.txt has no landmarks.*ann_file.*with_landmarks=False"):
-            check_landmarks(config)
+        assert check_landmarks(config)
+        assert build_model(config).bbox_head.landmark_convs is None
+        (line,) = lines
+        assert line.startswith(f"{tmp_path}/train.txt has no landmarks: the model learns boxes only")
+        assert not check_landmarks(config)
 
     def test_annotations_with_some_are_taken(self, config: Any, tmp_path: Path) -> None:
         (tmp_path / "train.txt").write_text(WITH_POINTS + WITHOUT_POINTS.replace("a.jpg", "b.jpg"))
@@ -154,11 +164,17 @@ class TestLandmarks:
         (tmp_path / "train.txt").write_text(WIDER)
         first = config.train_dataloader.dataset.copy()
         config.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[first, dict(first, ann_file="b.txt")])
-        (tmp_path / "b.txt").write_text(WIDER)
-        with pytest.raises(TrainingError, match=r"train\.txt and .*b\.txt has no landmarks"):
-            check_landmarks(config)
         (tmp_path / "b.txt").write_text(WITH_POINTS)
-        check_landmarks(config)
+        assert not check_landmarks(config)
+        (tmp_path / "b.txt").write_text(WIDER)
+        assert check_landmarks(config)
+
+    def test_are_found_in_other_formats(self, config: Any, tmp_path: Path) -> None:
+        (tmp_path / "faces.json").write_text(json.dumps(coco()))
+        config.train_dataloader.dataset.update(type="FaceDataset", ann_file="faces.json")
+        assert not check_landmarks(config)
+        config.train_dataloader.dataset.landmarks = False
+        assert check_landmarks(config)
 
     def test_must_be_loaded_by_the_pipeline(self, config: Any, tmp_path: Path) -> None:
         (tmp_path / "train.txt").write_text(WITH_POINTS)
@@ -184,9 +200,9 @@ class TestLandmarks:
     ("options", "message"),
     [
         (["model.bbox_head.norm_cfg.type=GN", "model.bbox_head.norm_cfg.num_groups=7"], "set norm_cfg.num_groups to"),
-        ([], r"train\.txt has no landmarks"),
+        (["load_from=gone.pth"], r"gone\.pth"),
     ],
-    ids=["groups", "landmarks"],
+    ids=["groups", "weights"],
 )
 def test_the_training_tool_prints_one_line_and_no_traceback(tmp_path: Path, options: list[str], message: str) -> None:
     (tmp_path / "train.txt").write_text(WIDER)

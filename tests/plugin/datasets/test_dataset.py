@@ -18,8 +18,8 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from facedet_mm.errors import AnnotationError, FaceDetError, ImageError
+from facedet_mm.plugin.datasets.face_dataset import WiderFaceDataset
 from facedet_mm.plugin.datasets.transforms import LoadFaceImage
-from facedet_mm.plugin.datasets.wider_face import WiderFaceDataset
 
 POINTS = " ".join(f"{20 + i} {30 + i} 0" for i in range(5))
 LABELS = f"# a/x.jpg\n10 20 30 40 {POINTS}\n5 5 0 9\n# a/y.jpg\n1 1 0 0\n# b/z.jpg\n"

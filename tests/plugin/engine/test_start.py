@@ -204,11 +204,20 @@ class TestLandmarks:
             train(config)
         assert latest_checkpoint(tmp_path) is None
 
-    @TOOLS
-    def test_that_the_annotations_lack_stop_the_run(self, train, root, tmp_path):
+    def test_that_the_annotations_lack_stop_a_run_of_plain_mmengine(self, root, tmp_path):
         draw_faces(tmp_path / "data", landmarks=False)
         with pytest.raises(TrainingError, match="landmarks"):
-            train(tiny_config(root, tmp_path / "data", tmp_path / "run", kps=True))
+            by_plain_mmengine(tiny_config(root, tmp_path / "data", tmp_path / "run", kps=True))
+
+    def test_that_the_annotations_lack_are_not_learned_by_our_tool_and_a_resumed_run_goes_on(self, root, tmp_path):
+        draw_faces(tmp_path / "data", landmarks=False)
+        by_our_tool(tiny_config(root, tmp_path / "data", tmp_path / "run", kps=True))
+        weights = load_checkpoint(tmp_path / "run/epoch_1.pth")["state_dict"]
+        assert not [name for name in weights if "landmark" in name]
+        by_our_tool(
+            tiny_config(root, tmp_path / "data", tmp_path / "run", kps=True, resume=True, train_cfg__max_epochs=2)
+        )
+        assert (tmp_path / "run/epoch_2.pth").is_file()
 
     def test_that_the_pipeline_loses_stop_the_run(self, root, images, tmp_path):
         config = tiny_config(root, images, tmp_path, kps=True)

@@ -27,6 +27,7 @@ class Layout:
         sizes: Width and height of each image in pixels, or ``None``.
         counts: Number of faces of each image.
         face_lines: Indices of the lines with faces, from 0; the images have them in order.
+        name_lines: Indices of the lines with names.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Layout:
     sizes: list[tuple[int, int] | None]
     counts: list[int]
     face_lines: list[int]
+    name_lines: list[int]
 
 
 def find_layout(path: str | os.PathLike[str], lines: Sequence[str]) -> Layout:
@@ -68,6 +70,7 @@ def _scan_wider(path: str | os.PathLike[str], lines: Sequence[str]) -> Layout:
     names: list[str] = []
     counts: list[int] = []
     face_lines: list[int] = []
+    name_lines: list[int] = []
     at = 0
     while at < len(numbered):
         index = numbered[at]
@@ -91,12 +94,13 @@ def _scan_wider(path: str | os.PathLike[str], lines: Sequence[str]) -> Layout:
                 f"{path} ends after line {numbered[-1] + 1}: expected {count} faces of {name}, found {len(faces)}"
             )
         names.append(name)
+        name_lines.append(index)
         counts.append(count)
         face_lines.extend(faces)
         at += 2 + count
         if count == 0 and at < len(numbered) and not lines[numbered[at]].strip("0 \t"):
             at += 1
-    return Layout("wider", names, [None] * len(names), counts, face_lines)
+    return Layout("wider", names, [None] * len(names), counts, face_lines, name_lines)
 
 
 def _scan_hash_format(path: str | os.PathLike[str], lines: Sequence[str]) -> Layout:
@@ -118,4 +122,4 @@ def _scan_hash_format(path: str | os.PathLike[str], lines: Sequence[str]) -> Lay
         sizes.append((int(match[2]), int(match[3])) if kind == "scrfd" else None)
     face_lines = [i for i, line in enumerate(lines) if line and not line.startswith("#")]
     ends = np.searchsorted(face_lines, [*headers[1:], len(lines)])
-    return Layout(kind, names, sizes, np.diff(ends, prepend=0).tolist(), face_lines)
+    return Layout(kind, names, sizes, np.diff(ends, prepend=0).tolist(), face_lines, headers)
