@@ -209,7 +209,7 @@ class DetectorOptions(Settings):
     preset: str | None = field(
         default=None,
         metadata=setting(
-            "Speed or accuracy without thinking: fast (one look), balanced (two sizes, 4 times the time) or accurate "
+            "Speed or accuracy without thinking: fast (one look), balanced (two sizes, 5 times the time) or accurate "
             "(four sizes and their mirror images, 30 times the time); sets the input size",
             one_of(*PRESETS),
             choices=tuple(PRESETS),

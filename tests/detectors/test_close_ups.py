@@ -212,4 +212,6 @@ def test_turned_off_the_result_is_that_of_the_first_look(solvay: np.ndarray, mon
     image = solvay[1100:1350, 2050:2300]
     faces = detector.detect(image)
     assert len(views) == 1
-    assert build_detector(input_size="auto").detect(image) != faces
+    views.clear()
+    assert detector.replace(close_ups=True).detect(image) == faces
+    assert len(views) == 2
