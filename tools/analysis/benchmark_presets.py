@@ -35,6 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "accurate": {"preset": "accurate"},
 }
 """Name → settings of the detector."""
+_MARKS = "o^vsDP"
 
 
 class Point(NamedTuple):
@@ -104,18 +105,18 @@ def row(point: Point) -> str:
 
 
 def plot(points: list[Point], path: Path) -> None:
-    """Plots the AP of the last setting of the ground truth over the time of an image, one line per model."""
+    """Plots AP in the last setting of the ground truth over time: a line for each model, a mark for each setting."""
     figure = new_figure(7, 4.5)
     axes = figure.subplots()
+    hardest = list(points[0].ap)[-1]
     for model in dict.fromkeys(point.model for point in points):
         mine = sorted((point for point in points if point.model == model), key=lambda point: point.milliseconds)
-        axes.plot([p.milliseconds for p in mine], [list(p.ap.values())[-1] for p in mine], "o-", label=model)
-        for point in mine:
-            place = point.milliseconds, list(point.ap.values())[-1]
-            axes.annotate(point.name, place, xytext=(4, -11), textcoords="offset points", fontsize=7)
-    setting = list(points[0].ap)[-1]
-    axes.set(xscale="log", xlabel="milliseconds per image", ylabel=f"AP {setting.capitalize()} (%)")
-    axes.legend()
+        axes.plot([p.milliseconds for p in mine], [p.ap[hardest] for p in mine], label=model)
+    for name, mark in zip(dict.fromkeys(point.name for point in points), _MARKS, strict=False):
+        mine = [point for point in points if point.name == name]
+        axes.plot([p.milliseconds for p in mine], [p.ap[hardest] for p in mine], f"k{mark}", label=name)
+    axes.set(xscale="log", xlabel="milliseconds per image", ylabel=f"AP {hardest.capitalize()} (%)")
+    axes.legend(loc="lower right")
     save_figure(figure, path)
 
 
