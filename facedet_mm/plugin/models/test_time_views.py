@@ -29,6 +29,7 @@ class FaceTTAModel(BaseTTAModel):
 
     Args:
         iou_thr: IoU above which two boxes are the same face.
+        score_thr: Score above which a merged face counts: of mirrored views it is the mean of the two best looks.
         **kwargs: Arguments of ``BaseTTAModel``.
 
     Raises:
@@ -41,9 +42,9 @@ class FaceTTAModel(BaseTTAModel):
         >>> tta_model = dict(type="FaceTTAModel", iou_thr=0.45)
     """
 
-    def __init__(self, iou_thr: float = 0.45, **kwargs: Any) -> None:
+    def __init__(self, iou_thr: float = 0.45, score_thr: float = 0.02, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.iou_thr = iou_thr
+        self.iou_thr, self.score_thr = iou_thr, score_thr
 
     def merge_preds(self, data_samples_list: Sequence[Sequence[DetDataSample]]) -> list[DetDataSample]:
         """Returns one sample for each image, its first, with the merged faces.
@@ -63,7 +64,8 @@ class FaceTTAModel(BaseTTAModel):
             small = [s for s in samples if s.get("close_up", False) and not s.get("flip", False)]
             views += [ViewPlan(()).close_up(_view(sample)) for sample in small]
             found += [faces_from_instances(sample.pred_instances) for sample in small]
-        samples[0].pred_instances = instances_from_faces(merge_views(views, found, self.iou_thr, vote))
+        merged = merge_views(views, found, self.iou_thr, vote)
+        samples[0].pred_instances = instances_from_faces(merged[merged.scores > self.score_thr])
         return samples[0]
 
 
