@@ -13,7 +13,7 @@ from facedet_mm.imaging.rotation import Rotation
 from facedet_mm.structures import Faces
 
 _QUARTERS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
-_MIRRORED_LANDMARKS = np.array([1, 0, 2, 4, 3])
+MIRRORED_LANDMARKS = np.array([1, 0, 2, 4, 3])
 """Order of the landmarks of a mirrored face: left and right change places."""
 
 
@@ -64,7 +64,7 @@ class Turn:
         if self.mirrored:
             boxes[:, [0, 2]] = self.size[0] - boxes[:, [2, 0]]
             if landmarks is not None:
-                landmarks = landmarks[:, _MIRRORED_LANDMARKS]
+                landmarks = landmarks[:, MIRRORED_LANDMARKS]
                 landmarks[..., 0] = self.size[0] - landmarks[..., 0]
         boxes = np.clip(boxes, 0, self.size * 2).astype(np.float32)
         inside = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)

@@ -17,7 +17,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from facedet_mm.plugin.models.coders import anchor_points, decode_faces, flatten_levels
-from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS, SCRFDHead
+from facedet_mm.plugin.models.head_steps import NUM_LANDMARKS
+from facedet_mm.plugin.models.scrfd_head import SCRFDHead
 
 REWRITTEN = "facedet_mm.plugin.models.scrfd_head.SCRFDHead.predict_by_feat"
 """mmdeploy replaces the function at this path; if the path does not exist, it only logs a warning."""

@@ -12,7 +12,8 @@ from facedet_mm.errors import ModelError
 from facedet_mm.plugin.deploy.onnx_spec import GraphSpec, Head, raw_outputs, strides_of
 from facedet_mm.plugin.models.coders import decode_points, flatten_levels
 from facedet_mm.plugin.models.dense_face_head import DenseFaceHead
-from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS, SCRFDHead
+from facedet_mm.plugin.models.head_steps import NUM_LANDMARKS
+from facedet_mm.plugin.models.scrfd_head import SCRFDHead
 
 
 def check_model(model: nn.Module, name: str) -> Head:

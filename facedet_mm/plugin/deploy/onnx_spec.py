@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from facedet_mm.errors import FaceDetError, ModelError
 from facedet_mm.plugin.models.dense_face_head import DenseFaceHead
-from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS, SCRFDHead
+from facedet_mm.plugin.models.head_steps import NUM_LANDMARKS
+from facedet_mm.plugin.models.scrfd_head import SCRFDHead
 from facedet_mm.plugin.models.yunet_head import YuNetHead
 
 Head = SCRFDHead | DenseFaceHead

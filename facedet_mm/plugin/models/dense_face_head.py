@@ -1,4 +1,4 @@
-"""Base of heads that decode all their outputs in one step: prediction, and the targets of landmarks."""
+"""Base of heads that decode all their outputs in one step."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from facedet_mm.errors import ModelError, TrainingError
-from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS
+from facedet_mm.plugin.models.head_steps import NUM_LANDMARKS, candidates
 from facedet_mm.plugin.models.validation import require_finite
 
 
@@ -69,10 +68,7 @@ class DenseFaceHead(BaseDenseHead):
         require_finite(scores=scores, boxes=boxes, landmarks=landmarks)
         results = []
         for i, img_meta in enumerate(batch_img_metas):
-            keep = (scores[i] > cfg.get("score_thr", 0)).nonzero().squeeze(1)
-            nms_pre = cfg.get("nms_pre", -1)
-            if 0 < nms_pre < len(keep):
-                keep = keep[scores[i, keep].topk(nms_pre).indices]
+            keep = candidates(scores[i], cfg)
             height, width = img_meta["img_shape"][:2]
             limits = boxes.new_tensor([width, height, width, height])
             faces = InstanceData(
@@ -110,33 +106,3 @@ def decode(
         return boxes, None
     points = offsets.unflatten(2, (NUM_LANDMARKS, 2)) * variances[0]
     return boxes, points * sides[:, None] + origin[:, None]
-
-
-def check_one_class(owner: str, num_classes: int) -> None:
-    """Checks that a head detects one class.
-
-    Raises:
-        ModelError: It detects another number of classes.
-    """
-    if num_classes != 1:
-        raise ModelError(f"{owner} detects one class, face: set bbox_head.num_classes=1, not {num_classes!r}")
-
-
-def landmark_targets(batch_gt_instances: list[InstanceData]) -> tuple[Tensor, Tensor]:
-    """Returns the landmarks (G, 5, 2) of all faces in the batch, in pixels, and their weights (G, 5).
-
-    Raises:
-        TrainingError: The annotations have no landmarks.
-    """
-    points, weights = [], []
-    for gt in batch_gt_instances:
-        if "keypoints" not in gt:
-            raise TrainingError(
-                "the head has landmarks, but the annotations have none: train on files with five landmarks per face, "
-                "with LoadFaceAnnotations and PackFaceInputs in the pipeline, or set bbox_head.with_landmarks=False"
-            )
-        number = len(gt.bboxes)
-        points.append(gt.keypoints.reshape(number, NUM_LANDMARKS, 2))
-        visible = gt.keypoints_visible.reshape(number, -1) if number else gt.bboxes.new_zeros(0, 1)
-        weights.append(visible.expand(number, NUM_LANDMARKS))
-    return torch.cat(points).float(), torch.cat(weights).float()

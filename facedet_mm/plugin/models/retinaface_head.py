@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -13,9 +12,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from facedet_mm.plugin.models.coders import flatten_levels
-from facedet_mm.plugin.models.dense_face_head import DenseFaceHead, check_one_class, decode, landmark_targets
-from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS
-from facedet_mm.plugin.models.validation import validate_anchors, validate_widths
+from facedet_mm.plugin.models.dense_face_head import DenseFaceHead, decode
+from facedet_mm.plugin.models.head_steps import NUM_LANDMARKS, landmark_targets, positives
+from facedet_mm.plugin.models.validation import check_one_class, validate_anchors, validate_widths
 
 VARIANCES = (0.1, 0.2)
 """Factors of centers and landmarks, and of the logarithms of sizes."""
@@ -142,9 +141,7 @@ class RetinaFaceHead(DenseFaceHead):
                 for gt in batch_gt_instances
             ]
         )
-        image, anchor = (assigned > 0).nonzero(as_tuple=True)
-        starts = [0, *accumulate(len(gt.bboxes) for gt in batch_gt_instances)]
-        face = assigned[image, anchor] - 1 + image.new_tensor(starts)[image]
+        image, anchor, face = positives(assigned, batch_gt_instances)
         center, side = priors[anchor, :2], priors[anchor, 2:]
 
         num_positives = reduce_mean(priors.new_tensor(float(len(image)))).clamp(min=1).item()

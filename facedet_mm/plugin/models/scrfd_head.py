@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from inspect import signature
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,11 +18,11 @@ from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from facedet_mm.errors import ModelError, TrainingError
+from facedet_mm.errors import ModelError
 from facedet_mm.plugin.models.coders import anchor_points, decode_faces, flatten_levels
-from facedet_mm.plugin.models.validation import require_finite, validate_anchors, validate_widths
+from facedet_mm.plugin.models.head_steps import NUM_LANDMARKS, candidates, landmark_targets, positives
+from facedet_mm.plugin.models.validation import check_one_class, require_finite, validate_anchors, validate_widths
 
-NUM_LANDMARKS = 5
 _PER_SIDE_LOSSES = (L1Loss, SmoothL1Loss)
 
 
@@ -99,8 +99,7 @@ class SCRFDHead(AnchorHead):
         known = {*signature(type(self)).parameters, *signature(AnchorHead).parameters} - {"kwargs"}
         if unknown := sorted(kwargs.keys() - known):
             raise ModelError(f"SCRFDHead takes no {', '.join(unknown)}; its arguments are {', '.join(sorted(known))}")
-        if num_classes != 1:
-            raise ModelError(f"SCRFDHead detects one class, face: set bbox_head.num_classes=1, not {num_classes!r}")
+        check_one_class("SCRFDHead", num_classes)
         if self.stacked_convs < 1:
             raise ModelError(f"SCRFDHead: stacked_convs must be at least 1, not {self.stacked_convs!r}")
         # the norm of a depthwise convolution has the width of its input
@@ -175,9 +174,7 @@ class SCRFDHead(AnchorHead):
         anchors = self._priors(cls_scores)
         centers, strides = anchor_points(anchors, self.prior_generator.strides)
         assigned = self._assign(anchors, batch_gt_instances)
-        image, anchor = (assigned > 0).nonzero(as_tuple=True)
-        sizes = [len(gt.bboxes) for gt in batch_gt_instances]
-        face = assigned[image, anchor] - 1 + image.new_tensor([0, *accumulate(sizes)])[image]
+        image, anchor, face = positives(assigned, batch_gt_instances)
 
         center, stride = centers[anchor] / strides[anchor], strides[anchor]
         target = torch.cat([gt.bboxes for gt in batch_gt_instances])[face] / stride
@@ -205,10 +202,13 @@ class SCRFDHead(AnchorHead):
         )
         if self.loss_landmarks is not None:
             offsets = flatten_levels(landmark_preds, 2 * NUM_LANDMARKS)[image, anchor].float()
-            points, visible = self._landmark_targets(batch_gt_instances)
+            points, visible = landmark_targets(batch_gt_instances)
             targets = (points[face] / stride[..., None] - center[:, None]).flatten(1)
             losses["loss_landmarks"] = self.loss_landmarks(
-                offsets, targets, weight=weight[:, None] * visible[face], avg_factor=weight_total
+                offsets,
+                targets,
+                weight=weight[:, None] * visible[face].repeat_interleave(2, 1),
+                avg_factor=weight_total,
             )
         return losses
 
@@ -220,22 +220,6 @@ class SCRFDHead(AnchorHead):
         priors = InstanceData(priors=torch.cat(anchors))
         assigned = [self.assigner.assign(priors, gt_instances=gt, **levels).gt_inds for gt in batch_gt_instances]
         return torch.stack(assigned)
-
-    @staticmethod
-    def _landmark_targets(batch_gt_instances: list[InstanceData]) -> tuple[Tensor, Tensor]:
-        """Returns landmarks (G, 5, 2) in pixels and weights (G, 10) of all faces in the batch."""
-        points, weights = [], []
-        if any("keypoints" not in gt for gt in batch_gt_instances):
-            raise TrainingError(
-                "the head has landmarks, but the annotations have none: train on files with five landmarks per face, "
-                "with LoadFaceAnnotations and PackFaceInputs in the pipeline, or set bbox_head.with_landmarks=False"
-            )
-        for gt in batch_gt_instances:
-            n = len(gt.bboxes)
-            points.append(gt.keypoints.reshape(n, NUM_LANDMARKS, 2))
-            visible = gt.keypoints_visible.reshape(n, -1, 1) if n else gt.bboxes.new_zeros(0, 1, 1)
-            weights.append(visible.expand(n, NUM_LANDMARKS, 2).flatten(1))
-        return torch.cat(points).float(), torch.cat(weights).float()
 
     def predict_by_feat(
         self,
@@ -271,10 +255,7 @@ class SCRFDHead(AnchorHead):
         points, strides = anchor_points(self._priors(cls_scores), self.prior_generator.strides)
         results = []
         for i, img_meta in enumerate(batch_img_metas):
-            keep = (scores[i] > cfg.get("score_thr", 0)).nonzero().squeeze(1)
-            nms_pre = cfg.get("nms_pre", -1)
-            if 0 < nms_pre < len(keep):
-                keep = keep[scores[i, keep].topk(nms_pre).indices]
+            keep = candidates(scores[i], cfg)
             boxes, landmarks = decode_faces(
                 self.bbox_coder,
                 points[keep],

@@ -13,6 +13,16 @@ from torch import Tensor
 from facedet_mm.errors import ModelError
 
 
+def check_one_class(owner: str, num_classes: int) -> None:
+    """Checks that a head detects one class.
+
+    Raises:
+        ModelError: It detects another number of classes.
+    """
+    if num_classes != 1:
+        raise ModelError(f"{owner} detects one class, face: set bbox_head.num_classes=1, not {num_classes!r}")
+
+
 def validate_widths(owner: str, norm_cfg: Mapping[str, Any], **widths: int | Sequence[int]) -> None:
     """Checks that widths are positive integers that a group norm can divide.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,9 +14,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from facedet_mm.plugin.models.coders import flatten_levels
-from facedet_mm.plugin.models.dense_face_head import DenseFaceHead, check_one_class, decode, landmark_targets
-from facedet_mm.plugin.models.scrfd_head import NUM_LANDMARKS
-from facedet_mm.plugin.models.validation import validate_widths
+from facedet_mm.plugin.models.dense_face_head import DenseFaceHead, decode
+from facedet_mm.plugin.models.head_steps import NUM_LANDMARKS, landmark_targets, positives
+from facedet_mm.plugin.models.validation import check_one_class, validate_widths
 from facedet_mm.plugin.models.yunet_backbone import XAVIER, DepthwiseUnit
 
 
@@ -151,9 +151,7 @@ class YuNetHead(DenseFaceHead):
         decoded, _ = decode(priors, flatten_levels(boxes, 4).float(), None)
         likely = (logits.detach().sigmoid() * presence.detach().sigmoid()).sqrt()
         assigned, quality = self._assign(priors, likely, decoded.detach(), batch_gt_instances)
-        image, point = (assigned > 0).nonzero(as_tuple=True)
-        starts = [0, *accumulate(len(gt.bboxes) for gt in batch_gt_instances)]
-        face = assigned[image, point] - 1 + image.new_tensor(starts)[image]
+        image, point, face = positives(assigned, batch_gt_instances)
         num_positives = reduce_mean(logits.new_tensor(float(len(image)))).clamp(min=1).item()
 
         target = torch.cat([gt.bboxes for gt in batch_gt_instances])[face].to(decoded)

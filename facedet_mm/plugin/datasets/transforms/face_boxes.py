@@ -12,10 +12,8 @@ from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facedet_mm.detectors.turns import MIRRORED_LANDMARKS
 from facedet_mm.errors import TrainingError
-
-FLIPPED_LANDMARKS = [1, 0, 2, 4, 3]
-"""Order of the landmarks after mirroring: eyes and mouth corners swap."""
 
 
 class FaceBoxes(HorizontalBoxes):
@@ -124,4 +122,4 @@ class FaceBoxes(HorizontalBoxes):
         self.landmarks[..., 2] *= inside
 
     def _swap_sides(self) -> None:
-        self.landmarks = self.landmarks[:, FLIPPED_LANDMARKS]
+        self.landmarks = self.landmarks[:, MIRRORED_LANDMARKS]
